@@ -1,0 +1,1 @@
+"""The source format: parse it, weave notebooks from it, keep them in step."""
