@@ -1,0 +1,86 @@
+"""``check``: what a notebook calls. Finds section and exercise, judges, records the attempt."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from refract.authoring.model import Section
+from refract.authoring.source import load
+from refract.checking.packing import Unpackable, pack
+from refract.checking.result import CheckResult
+from refract.checking.running import run_checks
+from refract.errors import RefractError
+
+
+def check(answer: Any, name: str | None = None) -> CheckResult:
+    """Judge an answer to an exercise of the section that ``setup()`` named.
+
+    ``name`` is the exercise; without it, the name under which the notebook holds ``answer``, or the answer's
+    own. The answer runs in another process: nothing it does reaches this one. Raises RefractError if it is not
+    clear which exercise is meant.
+    """
+    from refract import session
+
+    paths = session.current()
+    section = load(paths)
+    exercise = _exercise(section, answer, name)
+    source = ""
+    given = answer
+    try:
+        given = pack(answer)
+        source = given.source
+    except Unpackable:
+        pass  # run_checks says so, in the result
+    result = run_checks(paths, exercise, given)
+    _record(result, source)
+    return result
+
+
+def _exercise(section: Section, answer: Any, name: str | None) -> str:
+    names = [exercise.name for exercise in section.exercises]
+    if name is not None:
+        if name not in names:
+            raise RefractError(f"This section has no exercise called {name!r}.", f"Its exercises: {', '.join(names)}.")
+        return name
+    held = [each for each in names if answer is not None and _user_namespace().get(each) is answer]
+    own = getattr(answer, "__name__", None)
+    if own in held or (not held and own in names):
+        return str(own)
+    if len(held) == 1:
+        return held[0]
+    example = names[0] if names else "exercise"
+    raise RefractError(
+        "It is not clear which exercise this answers.",
+        f'Name it: check(my_function, "{example}"). This section\'s exercises: {", ".join(names)}.',
+    )
+
+
+def _user_namespace() -> dict[str, Any]:
+    """The notebook's variables; empty outside IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell.user_ns if shell is not None else {}
+
+
+def _record(result: CheckResult, source: str) -> None:
+    """Write the attempt to the progress file. A check is worth showing even where that fails."""
+    passed, total = result.count
+    try:
+        from refract.progress import open_store
+
+        open_store().add(
+            "attempt",
+            result.section,
+            result.exercise,
+            status=result.status,
+            passed=passed,
+            total=total,
+            message=result.message,
+            mistake=result.mistake,
+            seconds=result.seconds,
+            source=source,
+        )
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        print(f"This attempt was not recorded: {type(error).__name__}: {reason}", file=sys.stderr)
