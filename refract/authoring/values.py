@@ -38,9 +38,12 @@ class Recorded:
 
 def load(paths: SectionPaths) -> dict[str, Recorded]:
     """The values that the section's worked notebook recorded; empty before its first run."""
-    if not paths.values.is_file():
-        return {}
-    return dict(_read(paths.values, paths.values.stat().st_mtime_ns))
+    return load_recorded(paths.values)
+
+
+def load_recorded(file: Path) -> dict[str, Recorded]:
+    """The values in a file; empty if there is none."""
+    return dict(_read(file, file.stat().st_mtime_ns)) if file.is_file() else {}
 
 
 @functools.lru_cache(maxsize=128)

@@ -1,0 +1,241 @@
+"""Weave a section and its reference into notebooks. Pure: text in, notebook out; nothing is executed here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import nbformat
+from nbformat import NotebookNode
+
+from refract.authoring import stubs, values
+from refract.authoring.model import Aside, Block, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
+from refract.authoring.values import Recorded
+from refract.paths import SectionPaths, repository, revision
+
+NAMES = "check, hint, predict, record, reveal, setup, show, solution"
+
+SETUP = '''\
+# Set-up, the same in every section. On your own machine it only imports; on Colab it fetches the course first.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+here = pathlib.Path.cwd()
+course = next((folder for folder in (here, *here.parents) if (folder / "refract" / "paths.py").exists()), None)
+if course is None and importlib.util.find_spec("refract") is None:
+    course = here / "refract-course"
+    if not course.exists():
+        source = "{repository}"
+        subprocess.run(["git", "clone", "-q", "--depth", "1", "-b", "{revision}", source, str(course)], check=True)
+    sys.path.insert(0, str(course))
+    from refract.bootstrap import install_missing
+
+    install_missing()
+elif course is not None:
+    sys.path.insert(0, str(course))
+
+from refract import {names}'''
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One notebook cell before it is one. ``role`` says what it is for; ids are derived from it and from its place."""
+
+    kind: str  # "markdown" or "code"
+    role: str
+    source: str
+
+
+@dataclass
+class _Ids:
+    """Readable, stable ids: a cell's place is its heading and its number under that heading."""
+
+    heading: str = "top"
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def next(self, role: str) -> str:
+        stem = re.sub(r"[^A-Za-z0-9_-]", "-", role if "/" in role else f"{self.heading[:36]}/{role}")[:56]
+        self.seen[stem] += 1
+        count = self.seen[stem]
+        return stem if count == 1 else f"{stem}-{count}"
+
+
+def slug(heading: str) -> str:
+    """GitHub's anchor for a heading: lower case, punctuation dropped, spaces to hyphens."""
+    text = re.sub(r"[`*_]|\$[^$]*\$", "", heading).strip().lower()
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text))
+
+
+def colab_link(paths: SectionPaths) -> str:
+    """Where Colab opens the learner's notebook."""
+    owner = repository().removeprefix("https://github.com/")
+    path = quote(f"chapters/{paths.chapter}/{paths.section}.ipynb")
+    return f"https://colab.research.google.com/github/{owner}/blob/{revision()}/{path}"
+
+
+def setup_cell() -> str:
+    """The first code cell: one template for all sections."""
+    return SETUP.format(repository=repository(), revision=revision(), names=NAMES)
+
+
+def imports_cell(section: Section) -> str:
+    """What the exercise cells need in order to be defined: the reference's own imports, then the section's set-up."""
+    imports = stubs.read(section.paths).imports
+    return f'{imports}\n\nsetup("{section.paths.id}")'
+
+
+def dots(count: int) -> str:
+    """A rating out of five."""
+    return "●" * count + "○" * (5 - count)
+
+
+def learner(section: Section, recorded: Mapping[str, Recorded]) -> NotebookNode:
+    """The learner's notebook: stubs, checks, no answers and no outputs."""
+    return _notebook(section, list(_cells(section, recorded, worked=False)), {"kind": "learner"})
+
+
+def worked(section: Section, recorded: Mapping[str, Recorded] | None) -> NotebookNode:
+    """The worked notebook, not yet executed. With ``recorded`` None the prose keeps its ``{value}`` roles."""
+    return _notebook(section, list(_cells(section, recorded, worked=True)), {"kind": "worked"})
+
+
+def _notebook(section: Section, cells: list[Cell], metadata: dict[str, str]) -> NotebookNode:
+    ids = _Ids()
+    nodes = []
+    for cell in cells:
+        heading = re.match(r"#+ (.+)", cell.source) if cell.kind == "markdown" else None
+        if heading:
+            ids.heading = slug(heading[1])
+        make = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
+        node = make(cell.source)
+        node["id"] = ids.next(cell.role)
+        nodes.append(node)
+    notebook = nbformat.v4.new_notebook(cells=nodes)
+    notebook.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+        refract={"section": section.paths.id, **metadata},
+    )
+    if metadata["kind"] == "learner":
+        notebook.metadata.refract["digest"] = digest(notebook)
+    return notebook
+
+
+def digest(notebook: NotebookNode) -> str:
+    """A hash of the cells as generated; a notebook whose digest no longer fits was changed by a person."""
+    text = "\0".join(f"{cell['id']}\0{cell['cell_type']}\0{cell['source']}" for cell in notebook.cells)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _cells(section: Section, recorded: Mapping[str, Recorded] | None, *, worked: bool) -> Iterator[Cell]:
+    def fill(text: str) -> str:
+        return text if recorded is None else values.fill(text, recorded)
+
+    first = True
+    for block in section.blocks:
+        if isinstance(block, Prose):
+            for part in split_headings(fill(block.text)):
+                yield Cell("markdown", "text", part)
+                if first:
+                    yield from _opening(section, worked=worked)
+                    first = False
+        else:
+            yield from _block(section, block, recorded, fill, worked=worked)
+
+
+def split_headings(text: str) -> list[str]:
+    """Split Markdown before each second-level heading or deeper, outside fences."""
+    parts: list[list[str]] = [[]]
+    fenced = False
+    for line in text.split("\n"):
+        if line.startswith("```"):
+            fenced = not fenced
+        if re.match(r"#{2,} ", line) and not fenced and any(part.strip() for part in parts[-1]):
+            parts.append([])
+        parts[-1].append(line)
+    return ["\n".join(part).strip() for part in parts]
+
+
+def _opening(section: Section, *, worked: bool) -> Iterator[Cell]:
+    paths = section.paths
+    if worked:
+        yield Cell(
+            "markdown",
+            "top/about",
+            "*This is the worked notebook: every exercise solved, every figure drawn. It gives everything away. The "
+            f"[learner's notebook](../../chapters/{paths.chapter}/{paths.section}.ipynb) gives nothing away.*",
+        )
+    else:
+        yield Cell("markdown", "top/colab", f"[Open this notebook in Colab]({colab_link(paths)})")
+    yield Cell("code", "top/setup", setup_cell())
+    yield Cell("code", "top/imports", imports_cell(section))
+
+
+def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> Iterator[Cell]:
+    match block:
+        case Code():
+            yield Cell("code", "code", block.source)
+        case Exercise():
+            yield from _exercise(section, block, fill, worked=worked)
+        case Predict():
+            yield Cell("markdown", f"predict/{block.name}", _question(block, fill))
+            if not worked:
+                yield Cell("code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)')
+        case Figure():
+            if block.after:
+                yield Cell("code", f"reveal/{block.after}", f'reveal("{block.after}")')
+            yield Cell("markdown", f"figure/{block.name}", f"**Figure.** {fill(block.caption)}")
+        case Claim():
+            yield Cell("markdown", f"claim/{block.name}", _claim(block, recorded, fill))
+        case Lab():
+            text = f"**Lab.** {fill(block.text)}\n\nIt runs on the site: `python -m refract site`, then this section's page."
+            yield Cell("markdown", f"lab/{block.name}", text)
+        case Aside():
+            body = f"<details>\n<summary>{block.title}</summary>\n\n{fill(block.text)}\n\n</details>"
+            yield Cell("markdown", "aside", body)
+        case Bonus():
+            yield Cell("markdown", "bonus", f"**Bonus: {block.title}.** {fill(block.text)}")
+
+
+def _exercise(section: Section, block: Exercise, fill, *, worked: bool) -> Iterator[Cell]:
+    name = block.name
+    box = (
+        f"### Exercise: `{name}`\n\n"
+        f"difficulty {dots(block.difficulty)} · importance {dots(block.importance)} · about {block.minutes} minutes\n\n"
+        f"{fill(block.text)}"
+    )
+    yield Cell("markdown", f"exercise/{name}", box)
+    if worked:
+        yield Cell("code", f"exercise/{name}-answer", stubs.solution_source(section.paths, name))
+        yield Cell("code", f"exercise/{name}-check", f"check({name})")
+        return
+    yield Cell("code", f"exercise/{name}-answer", stubs.stub(section.paths, name))
+    yield Cell("code", f"exercise/{name}-check", f"check({name})")
+    stuck = (
+        f'# Stuck? Take the "#" off the first line and run it once per hint; the second line fetches the reference.\n'
+        f'# hint("{name}")\n'
+        f'# {name} = solution("{name}")'
+    )
+    yield Cell("code", f"exercise/{name}-stuck", stuck)
+
+
+def _question(block: Predict, fill) -> str:
+    lines = [f"**Predict.** {fill(block.question)}"]
+    if block.options:
+        lines.append("\n".join(f"- **{letter}.** {fill(text)}" for letter, text in zip("abcdefgh", block.options, strict=False)))
+    return "\n\n".join(lines)
+
+
+def _claim(block: Claim, recorded: Mapping[str, Recorded] | None, fill) -> str:
+    lines = [f"**Claim** ({block.source}). {fill(block.statement)}"]
+    if recorded is not None:
+        found = values.evidence(block, recorded)
+        numbers = ", ".join(f"{name.replace('_', ' ')} {values.write(value, None)}" for name, value in found.items())
+        lines.append(f"*Here: **{values.verdict(block, recorded)}**. Measured: {numbers}.*")
+    return "\n\n".join(lines)

@@ -1,0 +1,63 @@
+"""Bring a bare notebook kernel (Colab's, say) up to what the course needs, and touch nothing else.
+
+Only the standard library is imported here: the rest may not be there yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from refract.errors import RefractError
+from refract.paths import project
+
+# A kernel that already runs must not see these change under it: that would need a restart.
+UNTOUCHED = ("torch", "numpy")
+
+
+def missing() -> list[str]:
+    """The course's requirements (as in ``pyproject.toml``) that are not installed here."""
+    absent = []
+    for requirement in project()["project"]["dependencies"]:
+        name = re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0]
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(requirement)
+    return absent
+
+
+def install_missing() -> list[str]:
+    """Install what is missing, with torch and numpy held at the versions that are here. Returns what it installed.
+
+    Raises:
+        RefractError: torch or numpy themselves are missing, or pip failed.
+    """
+    absent = missing()
+    names = [re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0] for requirement in absent]
+    lacking = [name for name in names if name in UNTOUCHED]
+    if lacking:
+        raise RefractError(
+            f"{' and '.join(lacking)} is not installed here.",
+            "Install it first (pytorch.org says how for your machine), then run this cell again.",
+        )
+    if not absent:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        held = [f"{name}=={importlib.metadata.version(name)}" for name in UNTOUCHED]
+        constraints.write_text("\n".join(held) + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints), *absent]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RefractError(
+            f"Installing {', '.join(names)} failed: {done.stderr.strip().splitlines()[-1:] or 'no message'}.",
+            "Check the connection and run this cell again.",
+        )
+    importlib.invalidate_caches()
+    return names

@@ -1,0 +1,1 @@
+"""Figures of the course: one style, and the drawings that several sections share."""
