@@ -51,12 +51,13 @@ def recheck(section: Section, target: Target, memory: Memory, progress: Store) -
     from refract.checking import load_answers
 
     try:
+        code = _code(target.file)
         answers = load_answers(target.file, target.paths)
-        around = _around(target.file, answers)
     except (RefractError, OSError, ValueError) as error:
         memory.trouble = f"{shown(target.file)} cannot be read just now: {error}".splitlines()[0]
         return []
     memory.trouble = ""
+    around = _around(code, answers)
     names = [exercise.name for exercise in section.exercises]
     changed = [
         name for name in names if around != memory.around or answers.sources.get(name) != memory.sources.get(name)
@@ -72,17 +73,25 @@ def recheck(section: Section, target: Target, memory: Memory, progress: Store) -
     return changed
 
 
-def _around(file: Path, answers: LoadedAnswers) -> str:
-    """The file's code without the exercises' own. Raises ``ValueError`` for a broken notebook."""
+def _code(file: Path) -> str:
+    """The file's code. Raises ``ValueError`` for a broken notebook."""
     text = file.read_text(encoding="utf-8")
-    if file.suffix == ".ipynb":
-        import json
+    if file.suffix != ".ipynb":
+        return text
+    import json
 
+    try:
         cells = json.loads(text)["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"it is no whole notebook ({error})") from error
+
+
+def _around(code: str, answers: LoadedAnswers) -> str:
+    """The code without the exercises' own."""
     for source in sorted(answers.sources.values(), key=len, reverse=True):
-        text = text.replace(source.strip(), "")
-    return text
+        code = code.replace(source.strip(), "")
+    return code
 
 
 def screen(section: Section, target: Target, memory: Memory) -> str:

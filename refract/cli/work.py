@@ -36,7 +36,7 @@ def start(
         aside = put_aside(paths, file)
         typer.echo(f"Your notebook is {shown(file)}, afresh. The old one is kept as {shown(aside)}.")
     else:
-        typer.echo(f"You have begun this section: {shown(file)} was left as it is.")
+        typer.echo(f"You have begun this section: {shown(file)} is left as it is.")
         typer.echo(
             f"  To begin afresh, and keep the old one under a dated name: {COMMAND} start {paths.section} --again"
         )
