@@ -1,0 +1,1 @@
+"""From plain data to widgets: thin, one module per kind of block."""

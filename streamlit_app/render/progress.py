@@ -1,0 +1,53 @@
+"""The learner's progress, read and written; without a usable file the site stays readable and says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from refract.authoring.model import Section
+from refract.errors import RefractError
+from refract.progress import Event, ExerciseState, SectionSummary, Store, open_store
+
+SKIPPED = "skip"  # a prediction's reveal was opened without an answer
+
+
+def store() -> Store | None:
+    """The progress file; ``None``, and a notice on the page, if it cannot be used."""
+    try:
+        return open_store()
+    except RefractError as error:
+        st.warning("Your progress cannot be read or kept at the moment.", icon=":material/warning:")
+        st.code(str(error), language=None, wrap_lines=True)
+        return None
+
+
+def summary(opened: Store | None, section: Section) -> SectionSummary:
+    """A section's exercises and predictions."""
+    names = [exercise.name for exercise in section.exercises]
+    if opened is None:
+        states = {name: ExerciseState(section.paths.id, name) for name in names}
+        return SectionSummary(section.paths.id, states, [], None)
+    return opened.section_summary(section.paths.id, names)
+
+
+def skipped(opened: Store | None, section: Section) -> set[str]:
+    """The predictions whose reveal was opened without an answer, since the last reset."""
+    if opened is None:
+        return set()
+    reset: dict[str, Event] = {event.name: event for event in opened.events("reset", section.paths.id)}
+    found = set()
+    for event in opened.events(SKIPPED, section.paths.id):
+        ends = [reset[name].time for name in ("", event.name) if name in reset]
+        if all(event.time > end for end in ends):
+            found.add(event.name)
+    return found
+
+
+def record(kind: str, section: str, name: str, **data: Any) -> None:
+    """Keep one event. Used as a widget's callback, so that the page is drawn with it already kept."""
+    try:
+        open_store().add(kind, section, name, via="site", **data)
+    except RefractError:
+        st.session_state.setdefault("unkept", []).append((kind, section, name))

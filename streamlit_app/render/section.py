@@ -1,0 +1,133 @@
+"""A section's page: one renderer for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict
+from refract.authoring.values import Recorded
+from refract.errors import RefractError
+from refract.paths import SectionPaths
+from refract.progress import SectionSummary
+from streamlit_app.content import course, document, pages
+from streamlit_app.content.document import Box, Document, Heading, Image, Item, Text
+from streamlit_app.render import blocks, exercise, page, predict, progress, text
+
+
+def render(section_id: str) -> None:
+    """Draw the page of the section ``section_id``."""
+    page.frame()
+    chapter, _, name = section_id.partition("/")
+    paths = SectionPaths(chapter, name)
+    try:
+        doc = document.load(paths)
+        recorded = document.recorded(paths)
+    except RefractError as error:
+        st.title(course.planned_title(paths) or name, anchor=name)
+        text.problem(error, "This section")
+        return
+    opened = progress.store()
+    summary = progress.summary(opened, doc.section)
+    skipped = progress.skipped(opened, doc.section)
+    page.table_of_contents(doc.toc)
+    with st.container(key="page"):
+        later = _items(doc, recorded, summary, skipped)
+        _neighbours(paths)
+    for draw in later:
+        draw()
+
+
+def _items(
+    doc: Document, recorded: dict[str, Recorded], summary: SectionSummary, skipped: set[str]
+) -> list[Callable[[], None]]:
+    """Draw the items in order; labs, which compute, get their place now and are drawn last."""
+    paths = doc.section.paths
+    given = {prediction.name: prediction for prediction in summary.predictions}
+    settled = set(given) | skipped
+    later: list[Callable[[], None]] = []
+    for item in doc.items:
+        if isinstance(item, Box) and isinstance(item.block, Lab):
+            place = st.container()
+            later.append(_in(place, paths, item, recorded))
+            continue
+        try:
+            if isinstance(item, Box) and isinstance(item.block, Predict):
+                predict.render(paths, item.block, recorded, given.get(item.block.name), item.block.name in skipped)
+            else:
+                _one(paths, item, recorded, settled)
+        except RefractError as error:
+            text.problem(error, _what(item))
+        if isinstance(item, Heading) and item.level == 1:
+            _under_title(doc, summary)
+    return later
+
+
+def _in(place, paths: SectionPaths, item: Box, recorded: dict[str, Recorded]) -> Callable[[], None]:  # noqa: ANN001
+    def draw() -> None:
+        assert isinstance(item.block, Lab)
+        with place:
+            try:
+                blocks.lab(paths, item.block, recorded, item.level)
+            except RefractError as error:
+                text.problem(error, "This lab")
+
+    return draw
+
+
+def _one(paths: SectionPaths, item: Item, recorded: dict[str, Recorded], settled: set[str]) -> None:
+    match item:
+        case Heading():
+            text.document_heading(paths, item, recorded)
+        case Text(markdown=markdown):
+            st.markdown(text.prose(paths, markdown, recorded))
+        case Image():
+            text.image(item)
+        case Box(block=Exercise() as block, level=level):
+            exercise.render(paths, block, recorded, level)
+        case Box(block=Code() as block):
+            blocks.code(block)
+        case Box(block=Figure() as block):
+            blocks.figure(paths, block, recorded, settled)
+        case Box(block=Claim() as block):
+            blocks.claim(paths, block, recorded)
+        case Box(block=Aside() as block, anchor=anchor):
+            blocks.aside(paths, block, recorded, anchor)
+        case Box(block=Bonus() as block, anchor=anchor):
+            blocks.bonus(paths, block, recorded, anchor)
+
+
+def _what(item: Item) -> str:
+    if isinstance(item, Box):
+        kind = type(item.block).__name__.lower()
+        return f"This {kind} ({item.block.name})" if hasattr(item.block, "name") else f"This {kind}"
+    return "A part of the text"
+
+
+def _under_title(doc: Document, summary: SectionSummary) -> None:
+    """Time, progress, ways to work on it, and the folded contents for narrow screens."""
+    paths = doc.section.paths
+    total = len(doc.section.exercises)
+    if total:
+        known = {exercise.name for exercise in doc.section.exercises}
+        passed = sum(state.passed for name, state in summary.exercises.items() if name in known)
+        st.caption(f"{total} exercises, about {doc.section.minutes} minutes of them. You have passed {passed}.")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.link_button("Open in Colab", pages.colab(paths), icon=":material/open_in_new:")
+        st.code(f"python -m refract start {paths.section}", language="bash", width="content")
+    page.folded_contents(doc.toc)
+
+
+def _neighbours(paths: SectionPaths) -> None:
+    before, after = pages.neighbours(paths)
+    st.divider()
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        if before:
+            page.link(before.url_path, f"Previous: {before.title}", icon=":material/arrow_back:")
+        else:
+            page.link(pages.HOME, "Home", icon=":material/arrow_back:")
+        if after:
+            page.link(after.url_path, f"Next: {after.title}", icon=":material/arrow_forward:")
+        else:
+            page.link(pages.PROGRESS, "Your progress", icon=":material/arrow_forward:")
