@@ -18,10 +18,7 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if anything differs from its source.")
     ] = False,
-    execute: Annotated[
-        bool | None,
-        typer.Option("--execute/--no-execute", help="Run the worked notebook even if it is fresh, or never."),
-    ] = None,
+    execute: Annotated[bool, typer.Option("--execute", help="Run the worked notebook even if it is fresh.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the worked notebook elsewhere and compare its values; change nothing.")
     ] = False,

@@ -22,7 +22,7 @@ import refract.checking
 from refract.checking.result import CheckResult, TestOutcome
 from refract.cli import app
 from refract.cli.answers import Target
-from refract.cli.watch import Memory, recheck, screen
+from refract.cli.watch import Memory, follow, recheck, screen
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 from refract.progress import open_store
@@ -361,6 +361,28 @@ def test_watch_survives_a_half_written_notebook(course, watched):
     assert "cannot be read" not in shown
 
 
+def test_watch_follows_the_file_until_ctrl_c(course, capsys):
+    from refract.authoring import source
+
+    file = write(course, *code())
+    paths = SectionPaths.parse(SECTION)
+    screens: list[str] = []
+
+    def show(text: str) -> None:
+        screens.append(text)
+        if len(screens) == 1:  # as an editor saves: another file, renamed over it
+            (course / "work" / "unrelated.txt").touch()
+            saved = course / "work" / "swap"
+            saved.write_text(notebook_of(*code(double="return 2 * x")))
+            saved.replace(file)
+        else:
+            raise KeyboardInterrupt
+
+    follow(source.load(paths), Target(paths, file), open_store(), show)
+    assert ["0 of 2" in screens[0], "1 of 2" in screens[1], len(screens)] == [True, True, 2]
+    assert "Stopped watching" in capsys.readouterr().out
+
+
 def test_watch_without_a_notebook(course):
     assert "python -m refract start s1_demo" in run("watch", code=2)
 
@@ -586,7 +608,7 @@ def test_build_passes_its_options_on(course, monkeypatch):
     run("build", code=3)
     run("build", "s1_demo", "--check", code=3)
     run("build", "--execute", "--verify", code=3)
-    assert calls == [(None, False, None, False), (["s1_demo"], True, None, False), (None, False, True, True)]
+    assert calls == [(None, False, False, False), (["s1_demo"], True, False, False), (None, False, True, True)]
 
 
 def test_site_starts_streamlit_with_this_python(course, monkeypatch):
