@@ -30,7 +30,7 @@ def limit() -> float:
 
 
 def default_strategy() -> str:
-    """ "fork" where forking a process that holds torch is safe, else "standby" (``REFRACT_CHECK_STRATEGY``)."""
+    """Fork where forking a process that holds torch is safe, else "standby" (``REFRACT_CHECK_STRATEGY``)."""
     return os.environ.get("REFRACT_CHECK_STRATEGY") or ("fork" if sys.platform.startswith("linux") else "standby")
 
 
@@ -183,7 +183,9 @@ class Pool:
     def ask(self, request: dict[str, Any]) -> Report:
         """One request, answered within its ``seconds`` (and the worker's start, if it is not warm)."""
         with self._lock:
-            for _ in range(2):  # a worker that died since is replaced; one that dies of the request is not tried a third time
+            for _ in range(
+                2
+            ):  # a worker that died since is replaced; one that dies of the request is not tried a third time
                 self.warm()
                 assert self._worker is not None
                 try:
@@ -191,7 +193,9 @@ class Pool:
                 except _Gone:
                     self._drop()
                     continue
-                except BaseException:  # the kernel was interrupted: what the worker says next answers the wrong question
+                except (
+                    BaseException
+                ):  # the kernel was interrupted: what the worker says next answers the wrong question
                     self._drop()
                     raise
                 if self.strategy == "standby":
@@ -253,4 +257,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-

@@ -60,7 +60,10 @@ def as_text(result: CheckResult) -> str:
 def as_html(result: CheckResult) -> str:
     """For a notebook: no script, no style sheet, nothing fetched; folds are ``<details>``."""
     colour = _COLOUR[result.status]
-    parts = [f'<div style="{_BOX.format(colour=colour)}">', f"<div>{_sign(result.status)} <b>{_escape(headline(result))}</b></div>"]
+    parts = [
+        f'<div style="{_BOX.format(colour=colour)}">',
+        f"<div>{_sign(result.status)} <b>{_escape(headline(result))}</b></div>",
+    ]
     if result.message and result.status != NOT_ATTEMPTED:
         parts += [_paragraph(text) for text in result.message.split("\n\n")]
     if result.tests and result.status != NOT_ATTEMPTED:
@@ -85,7 +88,9 @@ def _sign(status: str) -> str:
 
 
 def _fold(summary: str, body: str) -> str:
-    return f'<details style="margin:.3em 0"><summary style="cursor:pointer">{_escape(summary)}</summary>{body}</details>'
+    return (
+        f'<details style="margin:.3em 0"><summary style="cursor:pointer">{_escape(summary)}</summary>{body}</details>'
+    )
 
 
 def _pre(text: str) -> str:

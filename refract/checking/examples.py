@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -163,7 +164,9 @@ class Row:
 
 def table(paths: SectionPaths, judge: Callable[[str, Any], CheckResult]) -> tuple[list[Row], list[str]]:
     """Judge all examples of a section: rows, and what is not as it should be."""
-    rows = {exercise.name: Row(exercise.name, len(tests_of(paths, exercise.name))) for exercise in load(paths).exercises}
+    rows = {
+        exercise.name: Row(exercise.name, len(tests_of(paths, exercise.name))) for exercise in load(paths).exercises
+    }
     faults = []
     for example in load_examples(paths):
         row = rows[example.exercise]
@@ -184,7 +187,8 @@ def render(rows: list[Row]) -> Iterator[str]:
     width = max([len("exercise"), *(len(row.exercise) for row in rows)])
     yield f"{'exercise':{width}}  wrong caught  right passed  tests"
     for row in rows:
-        yield f"{row.exercise:{width}}  {f'{row.caught} / {row.wrong}':>12}  {f'{row.passed} / {row.right}':>12}  {row.tests:>5}"
+        caught, passed = f"{row.caught} / {row.wrong}", f"{row.passed} / {row.right}"
+        yield f"{row.exercise:{width}}  {caught:>12}  {passed:>12}  {row.tests:>5}"
 
 
 def main(arguments: list[str]) -> int:
@@ -202,6 +206,4 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     # This file is run as __main__; the answers' decorators belong to the module of its own name.
-    from refract.checking import examples
-
-    sys.exit(examples.main(sys.argv[1:]))
+    sys.exit(importlib.import_module("refract.checking.examples").main(sys.argv[1:]))

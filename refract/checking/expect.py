@@ -44,7 +44,9 @@ def expect_type(actual: Any, kind: type | tuple[type, ...], what: str = "the res
     """``actual`` is of type ``kind``; it is returned."""
     if not isinstance(actual, kind) or (isinstance(actual, bool) and kind in (int, float)):
         names = [_type_name(each) for each in (kind if isinstance(kind, tuple) else (kind,))]
-        raise Malformed(f"{_upper(what)} should be {_article(' or '.join(names))}{_for(given)}; it is {describe(actual)}.")
+        raise Malformed(
+            f"{_upper(what)} should be {_article(' or '.join(names))}{_for(given)}; it is {describe(actual)}."
+        )
     return actual
 
 
@@ -52,6 +54,7 @@ def expect_tensor(
     actual: Any,
     what: str = "the result",
     given: str | None = None,
+    *,
     shape: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     finite: bool = True,
@@ -71,16 +74,22 @@ def expect_tensor(
 def expect_shape(actual: Any, shape: Sequence[int], what: str = "the result", given: str | None = None) -> None:
     """``actual`` has this shape. What has none is named as what it is."""
     if not isinstance(actual, Tensor | np.ndarray):
-        raise Malformed(f"{_upper(what)} should be a tensor of shape {_shape(shape)}{_for(given)}; it is {describe(actual)}.")
+        raise Malformed(
+            f"{_upper(what)} should be a tensor of shape {_shape(shape)}{_for(given)}; it is {describe(actual)}."
+        )
     if tuple(actual.shape) != tuple(shape):
-        raise Malformed(f"{_upper(what)} should have shape {_shape(shape)}{_for(given)}; its shape is {_shape(actual.shape)}.")
+        raise Malformed(
+            f"{_upper(what)} should have shape {_shape(shape)}{_for(given)}; its shape is {_shape(actual.shape)}."
+        )
 
 
 def expect_dtype(actual: Any, dtype: torch.dtype, what: str = "the result", given: str | None = None) -> None:
     """``actual`` is a tensor of this dtype."""
     expect_tensor(actual, what, given, finite=False)
     if actual.dtype != dtype:
-        raise Malformed(f"{_upper(what)} should have dtype {_plain(dtype)}{_for(given)}; its dtype is {_plain(actual.dtype)}.")
+        raise Malformed(
+            f"{_upper(what)} should have dtype {_plain(dtype)}{_for(given)}; its dtype is {_plain(actual.dtype)}."
+        )
 
 
 def expect_close(
@@ -88,6 +97,7 @@ def expect_close(
     expected: Any,
     what: str = "the result",
     given: str | None = None,
+    *,
     rtol: float = 1e-4,
     atol: float = 1e-6,
     mistake: str | None = None,
@@ -103,7 +113,8 @@ def expect_close(
         came = torch.as_tensor(actual)
     else:
         if target.ndim == 0 and not isinstance(actual, Tensor):
-            raise Malformed(f"{_upper(what)} should be a number or a tensor without dimensions{_for(given)}; it is {describe(actual)}.")
+            number = "a number or a tensor without dimensions"
+            raise Malformed(f"{_upper(what)} should be {number}{_for(given)}; it is {describe(actual)}.")
         came = expect_tensor(actual, what, given, shape=target.shape, dtype=dtype, finite=False).detach().cpu()
     if came.is_complex() != target.is_complex() or came.dtype == torch.bool != target.dtype:
         raise Malformed(f"{_upper(what)} should hold {_entries(target)}{_for(given)}; it holds {_entries(came)}.")
@@ -127,7 +138,9 @@ def unchanged(before: Any, after: Any, name: str) -> None:
         and before.dtype == after.dtype
         and torch.equal(torch.nan_to_num(before.detach()), torch.nan_to_num(after.detach()))
         if isinstance(before, Tensor)
-        else bool(np.array_equal(before, after)) if isinstance(before, np.ndarray) else before == after
+        else bool(np.array_equal(before, after))
+        if isinstance(before, np.ndarray)
+        else before == after
     )
     if not same:
         raise CheckFailure(

@@ -21,7 +21,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     _expect_seed(torch.initial_seed())
     # A fresh bit generator: numpy's legacy seed() drops its seed sequence, which is how seeding shows.
-    np.random.set_bit_generator(np.random.MT19937(np.random.SeedSequence(seed)))
+    np.random.mtrand.set_bit_generator(np.random.MT19937(np.random.SeedSequence(seed)))
     random.setstate(random.Random(seed).getstate())
 
 
@@ -43,13 +43,13 @@ def isolated(name: str) -> Iterator[None]:
 
     settings = [(setting, setting.get()) for setting in _settings()]
     folder, seed_before = _cwd(), _expected_seed
-    numpy_generator, python_state = np.random.get_bit_generator(), random.getstate()
+    numpy_generator, python_state = np.random.mtrand.get_bit_generator(), random.getstate()
     with torch.random.fork_rng(devices=_devices()):
         seed_everything(seed_of(name))
         try:
             yield
         finally:
-            np.random.set_bit_generator(numpy_generator)
+            np.random.mtrand.set_bit_generator(numpy_generator)
             random.setstate(python_state)
             _expect_seed(seed_before)
             for setting, before in settings:
@@ -83,7 +83,7 @@ class Witness:
                     setattr(space, name, value)
         if changed:
             names = ", ".join(f"`{name}`" for name in changed[:3]) + (" and others" if len(changed) > 3 else "")
-            yield f"Your answer replaced {names}: everything else that uses it would change with it. Leave libraries as they are."
+            yield f"Your answer replaced {names}: all other code that uses it changes with it. Leave it as it is."
 
     @staticmethod
     def _seeded() -> Iterator[str]:
@@ -93,7 +93,7 @@ class Witness:
         what = []
         if torch.initial_seed() != _expected_seed:
             what.append("torch")
-        if getattr(np.random.get_bit_generator(), "seed_seq", _MISSING) is None:
+        if getattr(np.random.mtrand.get_bit_generator(), "seed_seq", _MISSING) is None:
             what.append("numpy")
         if _python_seeded:
             what.append("random")
@@ -101,13 +101,13 @@ class Witness:
         if what:
             yield (
                 f"Your answer seeds the global random generator of {' and '.join(what)}: it would draw the same "
-                "numbers at every call, and so would all code after it. Draw without seeding; whoever calls decides on the seed."
+                "numbers at every call, and so would all code after it. Draw without seeding: the caller decides."
             )
 
     def _changed(self) -> Iterator[str]:
         for setting, before in self.settings:
             if setting.get() != before:
-                yield f"Your answer changed {setting.name} from {before} to {setting.get()} for the whole process and left it so."
+                yield f"Your answer changed {setting.name} from {before} to {setting.get()} and left it so."
                 setting.set(before)
         if self.folder is not None and _cwd() != self.folder:
             yield "Your answer changed the working folder and left it so."
@@ -158,14 +158,14 @@ _python_seeded: list[str] = []
 
 
 def watch_random_seed() -> None:
-    """Notice ``random.seed``. Called in the worker before an answer is unpacked, as the answer may hold the function."""
+    """Notice ``random.seed``. Called in the worker before an answer is unpacked: the answer may hold the function."""
     original = random.seed
 
     def seed(*arguments: Any, **options: Any) -> None:
         _python_seeded.append("random.seed")
         original(*arguments, **options)
 
-    random.seed = seed  # type: ignore[assignment]
+    random.seed = seed
 
 
 def _namespaces() -> list[tuple[str, Any]]:

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from refract.checking import guard, limits
@@ -68,6 +67,7 @@ def _judge(request: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
     paths, name = SectionPaths(request["chapter"], request["section"]), request["exercise"]
     packed = PackedAnswer.from_message(request["answer"])
     reporting.remember(packed.sources)
+    sys.path.extend(folder for folder in packed.path if folder not in sys.path)
     try:
         due = reference.get(paths, name)
         others = {other: reference.get(paths, other) for other in request["exercises"] if other != name}
@@ -86,13 +86,14 @@ def _judge(request: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
     reporter = reporting.Reporter(emit, name, packed)
     provider = plugin.Provider(paths, request["exercises"], {name: answer})
     arguments = [
-        str(paths.tests), "-c", os.devnull, "--rootdir", str(Path(request["root"])), "--import-mode=importlib", "--noconftest", "-s",
+        str(paths.tests), "-c", os.devnull, "--rootdir", request["root"],
+        "--import-mode=importlib", "--noconftest", "-s",
         *(part for off in _PLUGINS_OFF for part in ("-p", f"no:{off}")),
     ]  # fmt: skip
     code = pytest.main(arguments, plugins=[plugin, plugin.Provided(provider), reporter])
     if reporter.broken:
         return {"event": "broken", "message": reporter.broken}
-    if code == pytest.ExitCode.INTERNAL_ERROR or code == pytest.ExitCode.USAGE_ERROR:
+    if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         return {"event": "broken", "message": f"pytest could not run {paths.tests} (exit code {int(code)})."}
     return None
 

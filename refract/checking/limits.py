@@ -36,9 +36,9 @@ def apply() -> None:
         wanted[resource.RLIMIT_DATA] = memory()  # CUDA maps far more than it uses
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (soft, soft))
 
 
 class Printed(io.TextIOBase):
@@ -74,7 +74,9 @@ class _NoKeyboard(io.TextIOBase):
     def _refuse(self, *_: Any) -> NoReturn:
         from refract.checking.expect import CheckFailure
 
-        raise CheckFailure("Your code waits for the keyboard (input()). A check has none: take what you need as an argument.")
+        raise CheckFailure(
+            "Your code waits for the keyboard (input()). A check has none: take what you need as an argument."
+        )
 
     read = readline = readlines = __next__ = _refuse
 
@@ -86,4 +88,4 @@ def redirect(printed: Printed) -> None:
         with contextlib.suppress(OSError):
             os.dup2(null, number)
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = printed  # type: ignore[misc,assignment]
-    sys.stdin = _NoKeyboard()  # type: ignore[assignment]
+    sys.stdin = _NoKeyboard()

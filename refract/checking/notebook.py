@@ -8,7 +8,7 @@ from typing import Any
 from refract.authoring.model import Section
 from refract.authoring.source import load
 from refract.checking.packing import Unpackable, pack
-from refract.checking.result import CheckResult
+from refract.checking.result import NOT_ATTEMPTED, CheckResult
 from refract.checking.running import run_checks
 from refract.errors import RefractError
 
@@ -65,22 +65,12 @@ def _user_namespace() -> dict[str, Any]:
 
 def _record(result: CheckResult, source: str) -> None:
     """Write the attempt to the progress file. A check is worth showing even where that fails."""
-    passed, total = result.count
+    if result.status == NOT_ATTEMPTED:
+        return
     try:
         from refract.progress import open_store
 
-        open_store().add(
-            "attempt",
-            result.section,
-            result.exercise,
-            status=result.status,
-            passed=passed,
-            total=total,
-            message=result.message,
-            mistake=result.mistake,
-            seconds=result.seconds,
-            source=source,
-        )
+        open_store().add_attempt(result.to_dict(), source=source or None, via="notebook")
     except Exception as error:
         reason = str(error).split("\n")[0]
         print(f"This attempt was not recorded: {type(error).__name__}: {reason}", file=sys.stderr)

@@ -30,7 +30,9 @@ class PackedAnswer:
     data: bytes = field(repr=False)
     sources: dict[str, list[str]] = field(default_factory=dict, repr=False)  # file of the code -> its lines, if known
     source: str = field(default="", repr=False)  # the answer's own text, for the progress file
-    skipped: dict[str, str] = field(default_factory=dict, repr=False)  # a variable that the file's loading left out -> where
+    skipped: dict[str, str] = field(default_factory=dict, repr=False)  # variable -> the cell that makes it
+    path: list[str] = field(default_factory=list)  # where the answer's own modules are found
+    problem: str = ""  # why there is no answer, for the learner
 
     def to_message(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -39,12 +41,19 @@ class PackedAnswer:
             "sources": self.sources,
             "source": self.source,
             "skipped": self.skipped,
+            "path": self.path,
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> PackedAnswer:
         """The inverse of :meth:`to_message`."""
-        return cls(base64.b64decode(message["data"]), message["sources"], message["source"], message["skipped"])
+        return cls(
+            base64.b64decode(message["data"]),
+            message["sources"],
+            message["source"],
+            message["skipped"],
+            message["path"],
+        )
 
 
 class Unpackable(RefractError):
@@ -92,7 +101,7 @@ def _culprit(answer: Any, error: Exception) -> Unpackable:
             )
         except Exception:
             return Unpackable(
-                f"Your answer uses the variable `{name}` from outside ({_kind(value)}), which cannot be handed to the checker.",
+                f"Your answer uses the variable `{name}` ({_kind(value)}), which cannot be handed to the checker.",
                 "Pass it in as an argument, or make it inside.",
             )
     reason = "it holds too much" if isinstance(error, _Full) else f"{type(error).__name__}: {error}"
@@ -184,7 +193,7 @@ def belongs_to_library(value: Any) -> bool:
     if name == "builtins":
         return True
     module = sys.modules.get(name)
-    if module is None or isinstance(value, types.FunctionType) and value.__globals__ is not vars(module):
+    if module is None or (isinstance(value, types.FunctionType) and value.__globals__ is not vars(module)):
         return False
     file = getattr(module, "__file__", None)
     return file is None or is_library_file(file) or name.partition(".")[0] in ("refract", "solutions")
@@ -200,13 +209,15 @@ def _library_folders() -> tuple[str, ...]:
 @functools.cache
 def is_library_file(file: str) -> bool:
     path = str(Path(file).resolve())
-    return any(path.startswith(folder + "/") or path.startswith(folder + "\\") for folder in _library_folders())
+    return any(path.startswith((folder + "/", folder + "\\")) for folder in _library_folders())
 
 
 def _modules(answer: Any) -> set[types.ModuleType]:
     """The learner's own modules that the answer comes from: sent by value, as the worker may see another version."""
     names = {function.__module__ for function in functions_of(answer)}
-    names |= {value.__module__ for value in (answer, type(answer)) if isinstance(getattr(value, "__module__", None), str)}
+    names |= {
+        value.__module__ for value in (answer, type(answer)) if isinstance(getattr(value, "__module__", None), str)
+    }
     modules = {sys.modules[name] for name in names if name in sys.modules and name not in ("__main__", "builtins")}
     return {module for module in modules if not _importable(module)}
 

@@ -7,7 +7,7 @@ a notebook or module are judged in the worker, and each test reports what became
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def exercises_of(item: pytest.Item) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[Any]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
     if isinstance(item, pytest.Function) and exercises_of(item):
         from refract.checking import guard
 
@@ -129,7 +129,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[Any]:
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Meet every way out of a test, and name what the answer left changed."""
     if not exercises_of(pyfuncitem):
         return (yield)
@@ -173,5 +173,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     sheet = config.stash.get(_SHEET, None)
     if sheet is not None:
         sheet.summarise(terminalreporter)
-
-

@@ -6,7 +6,7 @@ import dis
 import linecache
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any
 
@@ -61,7 +61,7 @@ class Reporter:
         self._emit({"event": "test", "name": test_name(nodeid)})
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[Any]:
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
         report = yield
         if call.when == "call" or not report.passed:
             outcome: dict[str, Any] = {"event": "outcome", "name": test_name(item.nodeid), "status": report.outcome}
@@ -96,7 +96,9 @@ class Reporter:
         if isinstance(error, RecursionError):
             return f"Your code calls itself without end (recursion).\n  {words}"
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            return f"Your code asked for more memory than a check may use ({limits.memory() / 2**30:.0f} GB).\n  {words}"
+            return (
+                f"Your code asked for more memory than a check may use ({limits.memory() / 2**30:.0f} GB).\n  {words}"
+            )
         if isinstance(error, NameError) and error.name in self._packed.skipped:
             where = self._packed.skipped[error.name]
             return (
@@ -104,7 +106,7 @@ class Reporter:
                 f"Pass it in as an argument.\n  {words}"
             )
         if isinstance(error, NameError) and error.name is not None:
-            return f"Your code uses `{error.name}`, which is not defined. Run the cell that defines it, or import it there.\n  {words}"
+            return f"Your code uses `{error.name}`, which is not defined. Run the cell that defines it.\n  {words}"
         return f"Your code raised an exception.\n  {words}"
 
     def _own_frames(self, tb: TracebackType | None) -> list[traceback.FrameSummary]:

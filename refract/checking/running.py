@@ -35,6 +35,8 @@ def run_checks(paths: SectionPaths, name: str, answer: Any, strategy: str | None
         packed = answer if isinstance(answer, PackedAnswer) else pack(answer)
     except Unpackable as error:
         return CheckResult(paths.id, name, STOPPED, message=f"{error.problem}\n{error.remedy}")
+    if packed.problem:
+        return CheckResult(paths.id, name, STOPPED, message=packed.problem)
     seconds = client.limit()
     report = client.pool(strategy).ask(
         request_for(paths, "check", seconds)
@@ -70,7 +72,9 @@ def _result(section: Section, name: str, report: Report, limit: float, seconds: 
     tests = tuple(
         TestOutcome(test, title, outcomes[test]["status"], outcomes[test].get("message", ""))
         if test in outcomes
-        else TestOutcome(test, title, STOPPED if test == running else "not run", stopped or "" if test == running else "")
+        else TestOutcome(
+            test, title, STOPPED if test == running else "not run", stopped or "" if test == running else ""
+        )
         for test, title in planned
     )
     common: dict[str, Any] = {"tests": tests, "seconds": seconds}
@@ -99,11 +103,21 @@ def _verdict(section: Section, name: str, outcomes: dict[str, dict[str, Any]], c
         if known is not None:
             message = f"{known.text.strip()}\n\n{message}"
         return CheckResult(
-            section.paths.id, name, FAILED, message=message, mistake=mistake, traceback=first.get("traceback", ""), **common
+            section.paths.id,
+            name,
+            FAILED,
+            message=message,
+            mistake=mistake,
+            traceback=first.get("traceback", ""),
+            **common,
         )
     statuses = {event["status"] for event in outcomes.values()}
     if NOT_ATTEMPTED in statuses:
-        text = "Not attempted yet." if statuses == {NOT_ATTEMPTED} else "Not finished: a part still raises NotImplementedError."
+        text = (
+            "Not attempted yet."
+            if statuses == {NOT_ATTEMPTED}
+            else "Not finished: a part still raises NotImplementedError."
+        )
         return CheckResult(section.paths.id, name, NOT_ATTEMPTED, message=text, **common)
     if PASSED not in statuses:
         raise RefractError(f"Every test of {name} was skipped here.", "Report it to the course.")
@@ -121,7 +135,7 @@ def _why_stopped(report: Report, limit: float) -> str | None:
     if report.exit is None:
         return "Your code ended the checker's process."
     if report.exit >= 0:
-        return f"Your code ended the Python process (exit status {report.exit}), as os._exit() does. Return a value instead."
+        return f"Your code ended the Python process (exit status {report.exit}), as os._exit() does. Return instead."
     try:
         name = signal.Signals(-report.exit).name
     except ValueError:

@@ -35,11 +35,14 @@ class AnswerSheet:
 
     def item(self, item: pytest.Item) -> pytest.Item:
         """A test that reports what became of ``item`` in the worker."""
-        names = plugin.exercises_of(item)
+        names, module = plugin.exercises_of(item), item.getparent(plugin.SectionModule)
+        assert module is not None
         replaced: AnswerItem = AnswerItem.from_parent(
-            item.parent, name=item.name, sheet=self, exercises=names, where=item.reportinfo()
+            module, name=item.name, sheet=self, exercises=names, where=item.reportinfo()
         )
-        replaced.own_markers = [mark for mark in item.own_markers if mark.name not in ("skipif", "xfail", "usefixtures")]
+        replaced.own_markers = [
+            mark for mark in item.own_markers if mark.name not in ("skipif", "xfail", "usefixtures")
+        ]
         return replaced
 
     def result(self, name: str) -> CheckResult:
@@ -48,8 +51,7 @@ class AnswerSheet:
             if name in self._loaded.answers:
                 self._results[name] = run_checks(self.paths, name, self._loaded.answers[name])
             else:
-                problem = self._loaded.problems.get(name, "")
-                self._results[name] = CheckResult(self.paths.id, name, FAILED if problem else NOT_ATTEMPTED, message=problem)
+                self._results[name] = CheckResult(self.paths.id, name, NOT_ATTEMPTED)
         return self._results[name]
 
     def summarise(self, terminal: Any) -> None:
@@ -103,5 +105,3 @@ def _named(config: pytest.Config) -> SectionPaths | None:
     if config.args_source is not pytest.Config.ArgsSource.ARGS or len(config.args) != 1:
         return None
     return plugin.section_of(Path(config.args[0].partition("::")[0]).resolve())
-
-
