@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,15 +35,25 @@ def find_target(text: str | None, section: str | None) -> Target:
         file = Path(text)
         if not file.is_file():
             raise RefractError(f"There is no file {text}.", f"Name a notebook or a .py file, or begin: {COMMAND} start")
-        named = {work_file(paths).stem: paths for paths in all_sections()}
-        named |= {paths.section: paths for paths in all_sections() if paths.section not in named}
-        stem = file.name.split(".")[0]  # "s1_toy_models.2026-03-01-120000.ipynb" is of s1_toy_models, too
-        return Target(named[stem] if section is None and stem in named else find_section(section), file)
+        return Target(find_section(section) if section else _section_of(file), file)
     paths = find_section(text if text is not None else section)
     file = work_file(paths)
     if not file.is_file():
         raise RefractError(f"You have no notebook of {paths.id} yet.", f"Begin: {COMMAND} start {paths.section}")
     return Target(paths, file)
+
+
+def _section_of(file: Path) -> SectionPaths:
+    """The section that a notebook's metadata name, or that the file is named after, or the one at hand."""
+    from refract.checking.answers import section_in
+
+    with contextlib.suppress(RefractError):  # a broken notebook is told of when its answers are loaded
+        found = section_in(file)
+        if found is not None:
+            return found
+    stem = file.name.split(".")[0]  # "s1_toy_models.2026-03-01-120000.ipynb" is of s1_toy_models, too
+    named = [paths for paths in all_sections() if stem in (paths.section, work_file(paths).stem)]
+    return named[0] if len(named) == 1 else find_section(None)
 
 
 def check(
@@ -66,8 +77,8 @@ def check(
             raise unknown_exercise(name, loaded_section)
     progress = store()
     answers = load_answers(found.file, found.paths)
-    for note in answers.notes:
-        typer.echo(f"note: {note}")
+    for note in notes_of(answers):
+        typer.echo(f"Note: {note}")
     statuses: dict[str, str] = {}
     for exercise in loaded_section.exercises:
         if names and exercise.name not in names:
@@ -99,6 +110,11 @@ def judge(paths: SectionPaths, name: str, answers: LoadedAnswers) -> CheckResult
     if name not in answers.answers:
         return CheckResult(section=paths.id, exercise=name, status="not attempted")
     return run_checks(paths, name, answers.answers[name])
+
+
+def notes_of(answers: LoadedAnswers) -> list[str]:
+    """What was skipped in the file, without what is said of each exercise anyway."""
+    return [note for note in answers.notes if "solution shown" not in note]
 
 
 def record(progress: Store, result: CheckResult, source: str | None, via: str) -> None:

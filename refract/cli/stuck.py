@@ -23,7 +23,7 @@ def hint(
     loaded, found = find_exercise(exercise, section)
     progress, total = store(), len(found.hints)
     state = progress.state(loaded.paths.id, found.name)
-    mistake = found.mistake(state.last_mistake) if state.last_status == "failed" and state.last_mistake else None
+    mistake = found.mistake(state.last_mistake) if state.last_mistake else None
     if mistake is not None:
         typer.echo("Your last attempt:")
         typer.echo(prose(loaded.paths, mistake.text, "  ") + "\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refract.authoring.model import Section
-from refract.cli.answers import SOLUTION_SHOWN, Target, describe, find_target, judge, note_solution, record
+from refract.cli.answers import SOLUTION_SHOWN, Target, describe, find_target, judge, note_solution, notes_of, record
 from refract.cli.common import COMMAND, count, prose, shown, store
 from refract.errors import RefractError
 from refract.progress import Store
@@ -33,6 +33,7 @@ class Memory:
     around: str | None = None  # the code outside the exercises, on which their answers may lean
     results: dict[str, CheckResult] = field(default_factory=dict)
     solutions: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
     trouble: str = ""  # why the file could not be read this time
 
     def status(self, name: str) -> str:
@@ -63,6 +64,7 @@ def recheck(section: Section, target: Target, memory: Memory, progress: Store) -
         name for name in names if around != memory.around or answers.sources.get(name) != memory.sources.get(name)
     ]
     memory.around, memory.sources, memory.solutions = around, dict(answers.sources), set(answers.shown)
+    memory.notes = notes_of(answers)
     for name in changed:
         if name in memory.solutions:
             note_solution(progress, target.paths, name)
@@ -109,6 +111,7 @@ def screen(section: Section, target: Target, memory: Memory) -> str:
     exercise = section.exercise(following) if following else None
     if failing:
         lines += [describe(memory.results[failing]).rstrip()]
+        lines += ["", *(f"Note: {note}" for note in memory.notes)] if memory.notes else []
     elif exercise:
         lines += [
             "",

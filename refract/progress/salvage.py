@@ -32,7 +32,7 @@ def decode(row: tuple[bytes, ...]) -> Event:
 def events(path: Path) -> list[Event]:
     """Every event that can be read from the damaged database at ``path`` and its ``-wal`` file, in order of time."""
     found: dict[str, Event] = {}
-    for row in [*_by_query(path), *_by_pages(path)]:
+    for row in [*_by_pages(path), *_by_query(path)]:  # in this order: SQLite throws away a log that it cannot read
         with contextlib.suppress(ValueError, RecursionError):
             event = decode(row)
             found.setdefault(event.id, event)
@@ -49,8 +49,8 @@ def _by_query(path: Path) -> Iterator[tuple[bytes, ...]]:
 def _by_pages(path: Path) -> Iterator[tuple[bytes, ...]]:
     numbered = _pages(path)
     chains = dict(numbered)  # the last copy of each page: a frame of the log comes after the page it replaces
-    for number, page in numbered:
-        yield from _rows(page, 100 if number == 1 else 0, chains)
+    for _, page in numbered:
+        yield from _rows(page, chains)
 
 
 def _pages(path: Path) -> list[tuple[int, bytes]]:
@@ -63,12 +63,12 @@ def _pages(path: Path) -> list[tuple[int, bytes]]:
     return [(number, page.ljust(PAGE, b"\0")) for number, page in pages]
 
 
-def _rows(page: bytes, start: int, chains: dict[int, bytes]) -> Iterator[tuple[bytes, ...]]:
-    if page[start] != _LEAF_OF_TABLE:
+def _rows(page: bytes, chains: dict[int, bytes]) -> Iterator[tuple[bytes, ...]]:
+    if page[0] != _LEAF_OF_TABLE:
         return
-    count = min(int.from_bytes(page[start + 3 : start + 5], "big"), PAGE // 2)
+    count = min(int.from_bytes(page[3:5], "big"), PAGE // 2)
     for index in range(count):
-        pointer = start + 8 + 2 * index
+        pointer = 8 + 2 * index
         with contextlib.suppress(IndexError, ValueError):
             yield _record(page, int.from_bytes(page[pointer : pointer + 2], "big"), chains)
 

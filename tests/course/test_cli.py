@@ -383,6 +383,26 @@ def test_watch_follows_the_file_until_ctrl_c(course, capsys):
     assert "Stopped watching" in capsys.readouterr().out
 
 
+def test_watch_draws_only_when_the_file_has_changed(course, monkeypatch):
+    import watchfiles
+
+    from refract.authoring import source
+
+    file = write(course, *code())
+    paths = SectionPaths.parse(SECTION)
+    screens: list[str] = []
+
+    def watch(*_, **__):
+        yield from [set(), set(), set()]
+        write(course, *code(double="return 2 * x"))
+        yield from [set(), set()]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    follow(source.load(paths), Target(paths, file), open_store(), screens.append)
+    assert len(screens) == 2
+
+
 def test_watch_without_a_notebook(course):
     assert "python -m refract start s1_demo" in run("watch", code=2)
 

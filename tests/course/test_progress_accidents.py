@@ -161,6 +161,23 @@ def test_events_in_the_log_of_a_killed_writer_are_salvaged(tmp_path):
     assert len(notes) == 1
 
 
+def test_a_log_that_sqlite_refuses_is_read_page_by_page(tmp_path):
+    path = tmp_path / "progress.db"
+    filled(path, 50)
+    holder = sqlite3.connect(path)
+    holder.execute("SELECT count(*) FROM events").fetchone()
+    open_store(path).add_many(("note", SECTION, f"log{n}", {"text": "x" * 5000}) for n in range(5))
+    log = bytearray(path.with_name("progress.db-wal").read_bytes())
+    other = tmp_path / "other.db"
+    other.write_bytes(b"\xff" * 100 + path.read_bytes()[100:])
+    holder.close()
+    log[:32] = b"\xff" * 32
+    other.with_name("other.db-wal").write_bytes(log)
+    found = salvage.events(other)
+    assert [event.data for event in found if event.name.startswith("log")] == [{"text": "x" * 5000}] * 5
+    assert len(found) == 55
+
+
 def test_a_row_that_is_no_event_is_left_behind_and_the_rest_kept(tmp_path):
     path = tmp_path / "progress.db"
     notes: list[str] = []
@@ -186,22 +203,54 @@ def test_a_mending_that_was_killed_is_taken_up_again(tmp_path):
     assert not half.path.exists()
 
 
+READER = """
+import sys
+from pathlib import Path
+from refract.progress import open_store
+for round in sys.stdin:
+    store = open_store(Path(round.strip()))
+    print(len(store.events()), flush=True)
+"""
+
+
 def test_many_processes_find_the_damage_and_one_mends_it(tmp_path):
-    path = tmp_path / "progress.db"
-    filled(path, 100)
-    damage(path, 0, 100)
-    program = (
-        "import sys; from pathlib import Path; from refract.progress import open_store\n"
-        "print(len(open_store(Path(sys.argv[1])).events()))"
-    )
     readers = [
-        subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=REPOSITORY, stdout=-1, stderr=-1, text=True)
+        subprocess.Popen([sys.executable, "-c", READER], cwd=REPOSITORY, stdin=-1, stdout=-1, stderr=-1, text=True)
         for _ in range(4)
     ]
-    outputs = [reader.communicate(timeout=60) for reader in readers]
-    assert [out for out, _ in outputs] == ["100\n"] * 4, outputs
-    assert sum("was damaged" in err for _, err in outputs) == 1
-    assert len(list(tmp_path.glob("progress.damaged.*.db"))) == 1
+    rounds = 8
+    for number in range(rounds):
+        path = tmp_path / f"{number}" / "progress.db"
+        filled(path, 100)
+        damage(path, 0, 100)
+        for reader in readers:  # all wait in the same line: they go at once
+            assert reader.stdin
+            reader.stdin.write(f"{path}\n")
+            reader.stdin.flush()
+        for reader in readers:
+            assert reader.stdout
+            assert reader.stdout.readline() == "100\n"
+        assert len(list(path.parent.glob("progress.damaged.*.db"))) == 1
+    errors = [reader.communicate(timeout=60)[1] for reader in readers]
+    assert sum(error.count("was damaged") for error in errors) == rounds, errors
+
+
+def test_the_damaged_files_log_does_not_reach_the_new_file(tmp_path):
+    path = tmp_path / "progress.db"
+    filled(path, 50)
+    holder = sqlite3.connect(path)  # keeps the log in its place
+    holder.execute("SELECT count(*) FROM events").fetchone()
+    open_store(path).add_many(("note", SECTION, f"log{n}", {"n": n}) for n in range(5))
+    damage(path, 3 * salvage.PAGE, salvage.PAGE)
+    notes: list[str] = []
+    names = [event.name for event in open_store(path, notes.append).events()]
+    assert {f"log{n}" for n in range(5)} <= set(names)
+    assert len(notes) == 1
+    holder.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert [event.name for event in open_store(path, notes.append).events()] == names
+    assert len(notes) == 1
 
 
 def test_a_newer_version_is_refused_and_left_alone(tmp_path):
