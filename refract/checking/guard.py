@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
@@ -59,10 +60,19 @@ def isolated(name: str) -> Iterator[None]:
                 os.chdir(folder)
 
 
+@functools.cache
+def settle_torch() -> None:
+    """Let torch do its lazy imports now: the first optimizer brings in a compiler that wraps ``torch.manual_seed``."""
+    import torch
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)]).zero_grad()
+
+
 class Witness:
     """What was so before an answer was called; :meth:`complaint` says what is not so after."""
 
     def __init__(self, patched_by_test: bool = False) -> None:
+        settle_torch()
         self.settings = [(setting, setting.get()) for setting in _settings()]
         self.names = [] if patched_by_test else [(label, space, dict(vars(space))) for label, space in _namespaces()]
         self.threads = set(threading.enumerate())

@@ -60,9 +60,10 @@ def _import_heavy() -> None:
     import torch
 
     from refract import reference  # noqa: F401
-    from refract.checking import expect, judging, marks, plugin, rebinding, reporting  # noqa: F401
+    from refract.checking import expect, guard, judging, marks, plugin, rebinding, reporting  # noqa: F401
 
     torch.set_num_threads(1)
+    guard.settle_torch()
 
 
 def job(request: dict[str, Any]) -> Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], None]:

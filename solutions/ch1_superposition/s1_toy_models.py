@@ -43,15 +43,15 @@ def reconstruct(
 def importance_weighted_mse(
     x: Float[Tensor, "batch instance feature"],
     x_hat: Float[Tensor, "batch instance feature"],
-    importance: Float[Tensor, "feature"],
-) -> Float[Tensor, "instance"]:
+    importance: Float[Tensor, feature],
+) -> Float[Tensor, instance]:
     """The loss of every instance: squared errors times importance, summed over features, averaged over the batch."""
     return (importance * (x - x_hat).square()).sum(dim=-1).mean(dim=0)
 
 
 def train_toy_models(
     feature_probability: Float[Tensor, "instance feature"],
-    importance: Float[Tensor, "feature"],
+    importance: Float[Tensor, feature],
     d_hidden: int,
     *,
     n_steps: int = 3000,
@@ -106,7 +106,7 @@ def superposition_index(W: Float[Tensor, "instance hidden feature"]) -> Float[Te
     return overlap.sum(dim=-1) - torch.diagonal(overlap, dim1=-2, dim2=-1)
 
 
-def linear_optimum(importance: Float[Tensor, "feature"], d_hidden: int) -> Float[Tensor, "feature feature"]:
+def linear_optimum(importance: Float[Tensor, feature], d_hidden: int) -> Float[Tensor, "feature feature"]:
     """The matrix WᵀW of the best *linear* model, x̂ = WᵀWx + b, for independent features of equal variance.
 
     Where importances tie at the boundary, any choice among the tied features is optimal.

@@ -1,0 +1,1 @@
+"""Toy models of superposition: reading what a trained model stores."""
