@@ -58,9 +58,9 @@ def _section_of(file: Path) -> SectionPaths:
 
 def check(
     target: Annotated[
-        str | None, typer.Argument(help="A notebook, a .py file, or a section.", metavar="[FILE|SECTION]")
+        str | None, typer.Argument(help="A notebook, a .py file, or a section.", metavar="FILE|SECTION")
     ] = None,
-    exercises: Annotated[list[str] | None, typer.Argument(help="Only these.", metavar="[EXERCISE]...")] = None,
+    exercises: Annotated[list[str] | None, typer.Argument(help="Only these.", metavar="EXERCISE...")] = None,
     section: Annotated[str | None, typer.Option(help="The section, if the file's name does not say it.")] = None,
 ) -> None:
     """Check your answers. Exit code 0: all that you attempted passed; 1: some did not; 2: nothing could be checked."""
@@ -149,4 +149,4 @@ def closing_line(section: Section, statuses: dict[str, str]) -> str:
     if exercise is None:
         return line
     minutes = count(exercise.minutes, "minute")
-    return f"{line} Next: {exercise.name} (about {minutes}). Stuck? {COMMAND} hint {exercise.name}"
+    return f"{line} Next: {exercise.name} (about {minutes})."

@@ -14,7 +14,7 @@ from refract.paths import root
 
 
 def build(
-    sections: Annotated[list[str] | None, typer.Argument(help="Only these; else all.", metavar="[SECTION]...")] = None,
+    sections: Annotated[list[str] | None, typer.Argument(help="Only these; else all.", metavar="SECTION...")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if anything differs from its source.")
     ] = False,

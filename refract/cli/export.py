@@ -33,7 +33,9 @@ Sections: {sections}
 
 
 def export(
-    section: Annotated[str | None, typer.Argument(help="Only this section; else all that you have begun.")] = None,
+    section: Annotated[
+        str | None, typer.Argument(help="Only this section; else all that you have begun.", metavar="SECTION")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The zip to write.")] = Path("refract_export.zip"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:

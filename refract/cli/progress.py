@@ -29,7 +29,7 @@ def progress(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A progress file (.db), or a zip made by `export`.")],
+    file: Annotated[Path, typer.Argument(help="A progress file (.db), or a zip made by `export`.", metavar="FILE")],
 ) -> None:
     """Add another progress file to yours. Doing it twice does no harm."""
     added = store().merge(file)

@@ -8,7 +8,7 @@ import typer
 
 from refract.cli.common import COMMAND, count, find_exercise, prose, store
 
-ExerciseArgument = Annotated[str, typer.Argument(help="The function's name.")]
+ExerciseArgument = Annotated[str, typer.Argument(help="The function's name.", metavar="EXERCISE")]
 SectionOption = Annotated[str | None, typer.Option("--section", help="Its section, if several have such an exercise.")]
 
 

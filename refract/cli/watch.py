@@ -133,7 +133,7 @@ def _opening(text: str) -> str:
 
 def watch(
     target: Annotated[
-        str | None, typer.Argument(help="A notebook, a .py file, or a section.", metavar="[FILE|SECTION]")
+        str | None, typer.Argument(help="A notebook, a .py file, or a section.", metavar="FILE|SECTION")
     ] = None,
     section: Annotated[str | None, typer.Option(help="The section, if the file's name does not say it.")] = None,
 ) -> None:

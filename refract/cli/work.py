@@ -16,7 +16,7 @@ from refract.progress.store import dated
 
 SectionArgument = Annotated[
     str | None,
-    typer.Argument(help="s1_toy_models, or ch1_superposition/s1_toy_models; may be left out if it is plain."),
+    typer.Argument(help="s1_toy_models, or ch1_superposition/s1_toy_models.", metavar="SECTION"),
 ]
 
 
