@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 Link = Callable[[str], str]
 
 _FENCE = re.compile(r"^(?P<indent>[ >]*)(?P<mark>`{3,}|~{3,})")
-_TARGET = re.compile(r"\]\((?P<target><[^>\n]*>|[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)(?P<title>\s+(?:\"[^\"]*\"|'[^']*'))?\)")
+_TARGET = re.compile(
+    r"\]\((?P<target><[^>\n]*>|[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)(?P<title>\s+(?:\"[^\"]*\"|'[^']*'))?\)"
+)
 _EMOJI = re.compile(r":[\w+-]+:")
-_SPECIAL = re.compile(r"[^\w\s]")
+_SPECIAL = re.compile(r"[^\w\s]|_")
 
 
 def escape(text: str) -> str:
@@ -72,8 +74,8 @@ class _Inline:
             self._emit(text[at : at + 2], 2)
         elif character == "`":
             self._code()
-        elif text.startswith("$$", at) and (end := text.find("$$", at + 2)) > 0:
-            self._display(text[at + 2 : end].strip(), end + 2)
+        elif text.startswith("$$", at) and (close := text.find("$$", at + 2)) > 0:
+            self._display(text[at + 2 : close].strip(), close + 2)
         elif character == "$":
             end = self._closing_dollar()
             if end is None:
@@ -153,8 +155,19 @@ _MARKS = re.compile(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|~~|^#+\s*|^>\
 
 
 def to_text(text: str) -> str:
-    """Markdown as running text, for search: code and maths keep their words, marks go."""
+    """Markdown as running text, for search: code and inline maths keep their words; marks and displays go."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"^[ >]*(`{3,}|~{3,}).*$", "", text, flags=re.MULTILINE)
-    text = _MARKS.sub("", text.replace("`", "").replace("$", ""))
+    text = re.sub(r"\$\$.*?\$\$", " … ", text, flags=re.DOTALL)
+    text = re.sub(r"(?<!\\)\$([^$\n]+)(?<!\\)\$", lambda match: _spoken(match[1]), text)
+    text = _MARKS.sub("", re.sub(r"^(\s*)[-*+] ", r"\1", text, flags=re.MULTILINE).replace("`", ""))
+    text = re.sub(r"\\([^\w\s])", r"\1", text)
     return re.sub(r"\s+", " ", text.replace("|", " ")).strip()
+
+
+def _spoken(maths: str) -> str:
+    """Inline maths in one line of plain characters, near enough to be recognised."""
+    maths = re.sub(r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", maths)
+    maths = re.sub(r"\\(?:mathbb|mathrm|mathbf|text|operatorname|hat|bar|tilde|lVert|rVert|left|right)\b", "", maths)
+    maths = re.sub(r"\\([A-Za-z]+)", r" \1 ", maths)
+    return re.sub(r"\s+", " ", re.sub(r"[{}]|\\.?", "", maths)).strip()

@@ -31,7 +31,13 @@ class State:
         return {field.name: f"{getattr(self, field.name):g}" for field in fields(self)}
 
 
-LIMITS: dict[str, tuple[float, float]] = {"p": (0.01, 1.0), "decay": (0.5, 1.0), "n": (2, 20), "m": (1, 5), "seed": (0, 9999)}
+LIMITS: dict[str, tuple[float, float]] = {
+    "p": (0.01, 1.0),
+    "decay": (0.5, 1.0),
+    "n": (2, 20),
+    "m": (1, 5),
+    "seed": (0, 9999),
+}
 
 
 def parse(query: Mapping[str, str]) -> tuple[State, list[str]]:
@@ -106,6 +112,13 @@ def describe(state: State, model: Trained) -> str:
     )
 
 
+def _by_overlap(model: Trained) -> dict:
+    """One scale for both figures; an outline keeps its dark end visible on a dark page."""
+    most = max(1.0, float(model.overlap.max()))
+    line = {"color": GREY, "width": 1}
+    return {"color": model.overlap, "colorscale": SEQUENTIAL, "cmin": 0, "cmax": most, "line": line}
+
+
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
 
 
@@ -119,7 +132,7 @@ def draw_features(state: State, model: Trained) -> go.Figure | None:
     rays[:, 1::3] = model.W
     rays[:, 2::3] = np.nan  # lifts the pen between two arrows
     reach = max(1.1, float(np.abs(model.W).max()) * 1.15)
-    marker = {"size": 9, "color": model.overlap, "colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1}
+    marker = {"size": 9, **_by_overlap(model)}
     hover = "feature %{text}<extra></extra>"
     if state.m == 2:
         figure.add_scatter(x=rays[0], y=rays[1], mode="lines", line={"color": GREY, "width": 2}, hoverinfo="skip")
@@ -163,8 +176,7 @@ def draw_norms(model: Trained) -> go.Figure:
         go.Bar(
             x=list(range(len(model.norms))), y=model.norms, customdata=model.overlap,
             marker={
-                "color": model.overlap, "colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1,
-                "colorbar": {"title": "overlap", "thickness": 10},
+                **_by_overlap(model), "colorbar": {"title": "overlap", "thickness": 10},
             },
             hovertemplate="feature %{x}<br>norm %{y:.2f}<br>overlap %{customdata:.2f}<extra></extra>",
         )
@@ -178,7 +190,7 @@ def draw_norms(model: Trained) -> go.Figure:
 def draw_loss(model: Trained) -> go.Figure:
     """The loss over training, both axes as they are read best: steps linear, loss logarithmic."""
     figure = go.Figure(go.Scatter(x=model.steps, y=model.losses, mode="lines", line={"color": BLUE, "width": 2}))
-    figure.update_yaxes(type="log", title="loss", exponentformat="power")
+    figure.update_yaxes(type="log", title="loss", dtick=1, exponentformat="power")
     figure.update_xaxes(title="step")
     figure.update_layout(height=300, margin=_MARGIN, title="Loss")
     return figure

@@ -41,9 +41,7 @@ def render(paths: SectionPaths) -> None:
     shown = [entry for entry in figures if entry[1] is not None]
     for place, (name, figure, alt) in enumerate(shown):
         with columns[place % 2]:
-            st.plotly_chart(
-                figure, key=f"{_KEY}-{name}", alt=alt, theme="streamlit", config={"displayModeBar": False}
-            )
+            st.plotly_chart(figure, key=f"{_KEY}-{name}", alt=alt, theme="streamlit", config={"displayModeBar": False})
     if arrows is None:
         st.caption("Features can be drawn as arrows for two or three hidden units.")
     st.caption(
@@ -108,7 +106,7 @@ def _trained(paths: SectionPaths, state: State) -> Trained:
     return _KEPT[key]
 
 
-def train(paths: SectionPaths, state: State, progress: Callable[[float, float], None]) -> Trained:
+def train(paths: SectionPaths, state: State, progress: Callable[[float, float], object]) -> Trained:
     """Train one model with the reference's ``train_toy_models``, which ``progress`` follows."""
     steps: list[int] = []
     losses: list[float] = []

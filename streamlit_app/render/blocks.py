@@ -16,7 +16,7 @@ from streamlit_app import labs
 from streamlit_app.content import figures, predictions
 from streamlit_app.content.document import lab_title
 from streamlit_app.content.markdown import convert, escape
-from streamlit_app.render import text
+from streamlit_app.render import progress, text
 
 PLOTLY = {"displaylogo": False, "scrollZoom": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 _VERDICTS = {
@@ -35,7 +35,15 @@ def figure(paths: SectionPaths, block: Figure, recorded: dict[str, Recorded], se
     with st.container(key=f"figure-{block.name}", gap="small"):
         text.anchor(block.name)
         if predictions.hides(block, settled):
-            st.caption(f"A figure stands here. [Answer the prediction above](#{block.after}), or show it anyway there.")
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(f"[Answer the prediction above](#{block.after}), or", width="content")
+                st.button(
+                    "show it anyway",
+                    key=f"show-{block.name}",
+                    type="tertiary",
+                    on_click=progress.record,
+                    args=(progress.SKIPPED, paths.id, block.after),
+                )
             return
         try:
             content = go.Figure(figures.themed(figures.load(paths, block.name)))

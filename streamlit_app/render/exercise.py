@@ -53,19 +53,18 @@ def render(paths: SectionPaths, exercise: Exercise, recorded: dict[str, Recorded
             text.problem(error, "The code to start from")
         _last_attempt(paths, exercise, state, recorded)
         _hints(paths, exercise, state, recorded)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            _next_hint(paths, exercise, state)
+            _ask_for_solution(paths, exercise, state)
         _solution(paths, exercise, state)
 
 
-def _last_attempt(
-    paths: SectionPaths, exercise: Exercise, state: ExerciseState, recorded: dict[str, Recorded]
-) -> None:
+def _last_attempt(paths: SectionPaths, exercise: Exercise, state: ExerciseState, recorded: dict[str, Recorded]) -> None:
     """The known mistake that the last check found; others are never listed."""
     known = exercise.mistake(state.last_mistake) if state.last_mistake and state.last_status == "failed" else None
     if known is not None:
         with st.container(key=f"mistake-{exercise.name}"):
-            st.warning(
-                "**Your last answer.** " + text.prose(paths, known.text, recorded), icon=":material/lightbulb:"
-            )
+            st.warning("**Your last answer.** " + text.prose(paths, known.text, recorded), icon=":material/lightbulb:")
 
 
 def _hints(paths: SectionPaths, exercise: Exercise, state: ExerciseState, recorded: dict[str, Recorded]) -> None:
@@ -74,6 +73,11 @@ def _hints(paths: SectionPaths, exercise: Exercise, state: ExerciseState, record
     for step, hint in enumerate(exercise.hints[:shown], start=1):
         with st.container(key=f"hint-{exercise.name}-{step}"):
             st.info(f"**Hint {step} of {total}.** " + text.prose(paths, hint, recorded))
+
+
+def _next_hint(paths: SectionPaths, exercise: Exercise, state: ExerciseState) -> None:
+    total = len(exercise.hints)
+    shown = min(state.hints_opened, total)
     if shown < total:
         st.button(
             f"Show hint {shown + 1} of {total}",
@@ -85,7 +89,7 @@ def _hints(paths: SectionPaths, exercise: Exercise, state: ExerciseState, record
         )
 
 
-def _solution(paths: SectionPaths, exercise: Exercise, state: ExerciseState) -> None:
+def _ask_for_solution(paths: SectionPaths, exercise: Exercise, state: ExerciseState) -> None:
     if not (state.passed or state.solution_shown):
         st.button(
             "Show me the solution",
@@ -95,6 +99,10 @@ def _solution(paths: SectionPaths, exercise: Exercise, state: ExerciseState) -> 
             on_click=progress.record,
             args=("solution", paths.id, exercise.name),
         )
+
+
+def _solution(paths: SectionPaths, exercise: Exercise, state: ExerciseState) -> None:
+    if not (state.passed or state.solution_shown):
         return
     with st.expander("Solution", expanded=not state.passed, icon=":material/key:"):
         try:

@@ -60,7 +60,16 @@ def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded],
             key=f"confidence-{question.name}",
             width=320,
         )
-        if st.form_submit_button("Predict", type="primary", key=f"submit-{question.name}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            submitted = st.form_submit_button("Predict", type="primary", key=f"submit-{question.name}")
+            st.form_submit_button(
+                "Show without predicting",
+                key=f"skip-{question.name}",
+                type="tertiary",
+                on_click=progress.record,
+                args=(progress.SKIPPED, paths.id, question.name),
+            )
+        if submitted:
             if answer is None:
                 st.warning("Choose an answer first." if question.kind == "choice" else "Enter a number first.")
             else:
@@ -74,13 +83,6 @@ def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded],
                     truth=right,
                 )
                 st.rerun()
-    st.button(
-        "Show without predicting",
-        key=f"skip-{question.name}",
-        type="tertiary",
-        on_click=progress.record,
-        args=(progress.SKIPPED, paths.id, question.name),
-    )
 
 
 def _verdict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict
 from refract.authoring.values import Recorded
@@ -64,7 +65,7 @@ def _items(
     return later
 
 
-def _in(place, paths: SectionPaths, item: Box, recorded: dict[str, Recorded]) -> Callable[[], None]:  # noqa: ANN001
+def _in(place: DeltaGenerator, paths: SectionPaths, item: Box, recorded: dict[str, Recorded]) -> Callable[[], None]:
     def draw() -> None:
         assert isinstance(item.block, Lab)
         with place:

@@ -23,8 +23,7 @@ def render() -> None:
     st.title("Refract", anchor="refract")
     st.markdown(
         "##### A language model stores more ideas than it has neurons. This course shows why, "
-        "lets you see it happen, and ends with the tools that take such a model apart."
-        .replace("##### ", "")
+        "lets you see it happen, and ends with the tools that take such a model apart.".replace("##### ", "")
     )
     st.image(_PICTURE, alt="A beam enters two neurons and leaves as five arrows, 72 degrees apart.", width="stretch")
     st.markdown(
@@ -98,6 +97,4 @@ def _chapter(chapter: course.Chapter, written: list[PageInfo]) -> None:
     for info in here.values():
         page.link(info.url_path, info.title, icon=":material/article:")
     if planned:
-        st.html(
-            '<p class="refract-planned"><span>In preparation:</span> ' + html.escape("; ".join(planned)) + ".</p>"
-        )
+        st.html('<p class="refract-planned"><span>In preparation:</span> ' + html.escape("; ".join(planned)) + ".</p>")

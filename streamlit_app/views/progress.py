@@ -46,7 +46,7 @@ def render() -> None:
         + (f": `{opened.path}`. " if opened else ". ")
         + "Export it with your answers, and merge it on another machine:"
     )
-    st.code("python -m refract export\npython -m refract progress --merge FILE", language="bash")
+    st.code("python -m refract export\npython -m refract progress import refract_export.zip", language="bash")
 
 
 def _section(info: PageInfo, summary: SectionSummary, names: list[str]) -> None:

@@ -19,7 +19,8 @@ See the [second look](s2_second_look.md#tables) and [the paper](https://example.
 
 ## Sparse features
 
-A value, {value}`stored:d` of five, and a loss of {value}`loss:.3f`. Types such as dict[str:blue[1]] stay as written :smile:.
+A value, {value}`stored:d` of five, and a loss of {value}`loss:.3f`. Types such as
+dict[str:blue[1]] stay as written :smile:.
 
 $$\mathbb{E}[x] = \frac{p}{2}$$
 
@@ -216,9 +217,7 @@ def halve_it(x):
     return x / 2
 '''
 
-_DOT = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAIAAAACUFjqAAAAEklEQVR4nGP4z8CAB+GTG8HSALfKY52fTcuYAAAAAElFTkSuQmCC"
-)
+_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAIAAAACUFjqAAAAEklEQVR4nGP4z8CAB+GTG8HSALfKY52fTcuYAAAAAElFTkSuQmCC"
 
 
 def build(root: Path, broken: bool = True) -> Path:
