@@ -136,7 +136,7 @@ def _accept(listener: Listener, process: subprocess.Popen[bytes], key: bytes) ->
         except Exception as error:
             accepted.put(error)
 
-    threading.Thread(target=accept, daemon=True).start()
+    threading.Thread(target=accept, name="refract-accept", daemon=True).start()
     connection: Any = None
     for _ in range(int(_START * 10)):
         with contextlib.suppress(queue.Empty):

@@ -103,7 +103,7 @@ def expect_close(
     mistake: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """``actual`` equals ``expected`` up to ``atol + rtol * |expected|``: type, shape, NaN, then values.
+    """``actual`` equals ``expected`` up to ``atol + rtol * |expected|``: type, shape, NaN and infinity, then values.
 
     ``expected`` is a number, a nested list or a tensor. Device and precision may differ unless ``dtype`` is given.
     A number and a tensor without dimensions stand for each other.
@@ -122,8 +122,8 @@ def expect_close(
         came, target = came.to(torch.complex128), target.to(torch.complex128)
     else:
         came, target = came.to(torch.float64), target.to(torch.float64)
-    if bool(torch.isnan(came).any()) and not bool(torch.isnan(target).any()):
-        raise Malformed(_comparison(f"{_upper(what)} holds NaN{_for(given)}.", came, target))
+    if bool((~torch.isfinite(came) & torch.isfinite(target)).any()):
+        raise Malformed(_comparison(f"{_upper(what)} holds {_not_finite(came)}{_for(given)}.", came, target), mistake)
     close = torch.isclose(came, target, rtol=rtol, atol=atol, equal_nan=True)
     if bool(close.all()):
         return

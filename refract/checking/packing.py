@@ -83,15 +83,29 @@ class _Bounded(io.BytesIO):
         return super().write(data)
 
 
+class _Pickler(cloudpickle.Pickler):
+    """Cached functions too are sent by value: pickle would send their name alone."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, functools._lru_cache_wrapper) and not belongs_to_library(obj):
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
 def _dump(value: Any) -> bytes:
     buffer = _Bounded()
-    cloudpickle.dump(value, buffer)
+    _Pickler(buffer).dump(value)
     return buffer.getvalue()
 
 
 def _culprit(answer: Any, error: Exception) -> Unpackable:
     """Name the variable that cannot cross."""
-    for name, value in referenced(answer):
+    # A function fails for what it refers to: name that first.
+    for name, value in sorted(referenced(answer), key=lambda pair: callable(pair[1])):
         try:
             _dump(value)
         except _Full:

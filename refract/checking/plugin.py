@@ -29,6 +29,7 @@ class Provider:
 
 _PROVIDER = pytest.StashKey[Provider]()
 _SHEET = pytest.StashKey[Any]()
+_WITNESS = pytest.StashKey[Any]()
 
 
 class Provided:
@@ -124,28 +125,38 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         from refract.checking import guard
 
         with guard.isolated(item.nodeid.split("::", 1)[-1]):
+            # A test that patches has its own reasons: its patches are undone after it.
+            item.stash[_WITNESS] = guard.Witness(patched_by_test="monkeypatch" in item.fixturenames)
             return (yield)
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    """Meet every way out of a test, and name what the answer left changed."""
-    if not exercises_of(pyfuncitem):
-        return (yield)
-    from refract.checking.expect import CheckFailure, Malformed
-    from refract.checking.guard import Witness
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test's own fixtures may call the answer too."""
+    return (yield from _met(item))
 
-    # A test that patches has its own reasons: its patches are undone after this.
-    witness = Witness(patched_by_test="monkeypatch" in pyfuncitem.fixturenames)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    return (yield from _met(pyfuncitem))
+
+
+def _met(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Meet every way out of a test, and name what the answer left changed."""
+    witness = item.stash.get(_WITNESS, None)
+    if witness is None:
+        return (yield)
     ended: BaseException | None = None
     value: Any = None
     try:
         value = yield
     except BaseException as error:
         ended = error
-    complaint = witness.complaint()
-    if complaint is not None and not isinstance(ended, NotImplementedError):
+    complaint = witness.complaint()  # first of all: what was replaced is put back
+    from refract.checking.expect import CheckFailure, Malformed
+
+    if complaint is not None:
         raise Malformed(complaint) from None
     if isinstance(ended, SystemExit | KeyboardInterrupt | GeneratorExit | pytest.exit.Exception):
         what = "sys.exit() (SystemExit)" if isinstance(ended, SystemExit) else type(ended).__name__

@@ -132,6 +132,8 @@ def _why_stopped(report: Report, limit: float) -> str | None:
         return None
     if report.ending == LATE:
         return f"Your code took too long: it was stopped after {limit:g} s. Is there a loop that never ends?"
+    if report.exit is None and report.events:
+        return "Your code closed files that it did not open, the checker's among them."
     if report.exit is None:
         return "Your code ended the checker's process."
     if report.exit >= 0:
