@@ -32,7 +32,7 @@ _TABLE = """CREATE TABLE events (id TEXT NOT NULL PRIMARY KEY, time TEXT NOT NUL
     section TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL)"""
 _COLUMNS = "id, time, kind, section, name, data"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_MOST_MESSAGE = 20_000  # characters of a message; and of an answer's source, times five
+_MOST_MESSAGE, _MOST_SOURCE = 20_000, 200_000  # characters of an attempt's message, of an answer's code
 
 T = TypeVar("T")
 
@@ -90,21 +90,20 @@ class Store:
     def add_attempt(self, result: Mapping[str, Any], *, source: str | None = None, via: str = "notebook") -> str:
         """Append a check's result (``CheckResult.to_dict()``). ``source`` is the answer's code, ``via`` who asked.
 
-        The number of tests passed and of all tests are taken from ``result["tests"]``.
+        How many tests passed, and of how many that were not skipped, is taken from ``result["tests"]``.
         """
-        tests = result.get("tests") or []
-        passed = [test for test in tests if (test.get("status") if isinstance(test, Mapping) else None) == "passed"]
+        outcomes = [test["status"] for test in result.get("tests") or [] if test["status"] != "skipped"]
         return self.add(
             "attempt",
             result["section"],
             result["exercise"],
             status=result["status"],
-            passed=len(passed),
-            total=len(tests),
+            passed=outcomes.count("passed"),
+            total=len(outcomes),
             message=_cut(result.get("message"), _MOST_MESSAGE),
             mistake=result.get("mistake"),
             seconds=result.get("seconds"),
-            source=_cut(source, 5 * _MOST_MESSAGE),
+            source=source if source and len(source) <= _MOST_SOURCE else None,  # whole or not: it is exported as code
             via=via,
         )
 

@@ -18,6 +18,7 @@ def store(tmp_path):
 
 def attempt(store, name, status, section=SECTION, **more):
     outcomes = [{"name": "test_a", "status": "passed"}, {"name": "test_b", "status": status}]
+    outcomes.append({"name": "test_c", "status": "skipped"})
     return store.add_attempt({"section": section, "exercise": name, "status": status, "tests": outcomes, **more})
 
 
@@ -49,7 +50,14 @@ def test_an_attempt_keeps_how_many_tests_passed(store):
 
 def test_a_long_message_is_cut(store):
     attempt(store, "encode", "failed", message="x" * 3_000_000)
-    assert len(store.state(SECTION, "encode").last_message) == 20_000
+    assert len(store.state(SECTION, "encode").last_message or "") == 20_000
+
+
+def test_code_is_kept_whole_or_not_at_all(store):
+    result = {"section": SECTION, "exercise": "a", "status": "passed", "tests": []}
+    store.add_attempt(result, source="x" * 200_000)
+    store.add_attempt(result, source="y" * 3_000_000)
+    assert store.last_source(SECTION, "a") == "x" * 200_000
 
 
 def test_stopped_is_better_than_nothing_and_worse_than_failed(store):
