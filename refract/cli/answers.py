@@ -77,8 +77,6 @@ def check(
             raise unknown_exercise(name, loaded_section)
     progress = store()
     answers = load_answers(found.file, found.paths)
-    for note in notes_of(answers):
-        typer.echo(f"Note: {note}")
     statuses: dict[str, str] = {}
     for exercise in loaded_section.exercises:
         if names and exercise.name not in names:
@@ -92,10 +90,13 @@ def check(
         record(progress, result, answers.sources.get(exercise.name), "check")
         statuses[exercise.name] = result.status
         typer.echo(describe(result))
+    failed = any(status in ("failed", "stopped") for status in statuses.values())
+    if failed:  # what was skipped in the file may be why; else it is of no interest
+        for note in notes_of(answers):
+            typer.echo(f"Note: {note}")
     typer.echo(closing_line(loaded_section, statuses))
     asked_for = [statuses[name] for name in names]
-    failed = any(status in ("failed", "stopped") for status in statuses.values()) or "not attempted" in asked_for
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if failed or "not attempted" in asked_for else 0)
 
 
 def _is_target(text: str) -> bool:

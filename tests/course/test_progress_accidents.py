@@ -40,7 +40,7 @@ while True:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_kill_at_any_moment_loses_nothing_acknowledged_and_leaves_no_half_transaction(tmp_path):
     path, generator, acknowledged = tmp_path / "progress.db", random.Random(0), set()
-    lives = 8
+    lives = 6
     for life in range(lives):
         writers = [
             subprocess.Popen(
