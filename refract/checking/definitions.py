@@ -225,7 +225,10 @@ def assigned(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
-    bound = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    # What a comprehension binds stays inside it.
+    parts = [statement] if not isinstance(statement, ast.Assign) else statement.targets
+    nodes = [node for part in parts for node in ast.walk(part)]
+    bound = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     inside = [node.name for node in ast.walk(statement) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return list(dict.fromkeys([*bound, *inside]))
 

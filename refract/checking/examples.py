@@ -138,7 +138,7 @@ def stub_answer(paths: SectionPaths, name: str) -> PackedAnswer:
     return pack(space[name])
 
 
-def tests_of(paths: SectionPaths, name: str) -> list[str]:
+def checkers_of(paths: SectionPaths, name: str) -> list[str]:
     """The names of the test functions that take an exercise, as their signatures say."""
     tree = ast.parse(paths.tests.read_text(encoding="utf-8"))
     return [
@@ -165,7 +165,7 @@ class Row:
 def table(paths: SectionPaths, judge: Callable[[str, Any], CheckResult]) -> tuple[list[Row], list[str]]:
     """Judge all examples of a section: rows, and what is not as it should be."""
     rows = {
-        exercise.name: Row(exercise.name, len(tests_of(paths, exercise.name))) for exercise in load(paths).exercises
+        exercise.name: Row(exercise.name, len(checkers_of(paths, exercise.name))) for exercise in load(paths).exercises
     }
     faults = []
     for example in load_examples(paths):

@@ -42,8 +42,9 @@ def expect(condition: Any, message: str, mistake: str | None = None) -> None:
 
 def expect_type(actual: Any, kind: type | tuple[type, ...], what: str = "the result", given: str | None = None) -> Any:
     """``actual`` is of type ``kind``; it is returned."""
-    if not isinstance(actual, kind) or (isinstance(actual, bool) and kind in (int, float)):
-        names = [_type_name(each) for each in (kind if isinstance(kind, tuple) else (kind,))]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(actual, kinds) or (isinstance(actual, bool) and bool not in kinds):
+        names = [_type_name(each) for each in kinds]
         raise Malformed(
             f"{_upper(what)} should be {_article(' or '.join(names))}{_for(given)}; it is {describe(actual)}."
         )
@@ -116,7 +117,7 @@ def expect_close(
             number = "a number or a tensor without dimensions"
             raise Malformed(f"{_upper(what)} should be {number}{_for(given)}; it is {describe(actual)}.")
         came = expect_tensor(actual, what, given, shape=target.shape, dtype=dtype, finite=False).detach().cpu()
-    if came.is_complex() != target.is_complex() or came.dtype == torch.bool != target.dtype:
+    if came.is_complex() != target.is_complex() or (came.dtype == torch.bool) != (target.dtype == torch.bool):
         raise Malformed(f"{_upper(what)} should hold {_entries(target)}{_for(given)}; it holds {_entries(came)}.")
     if target.is_complex():
         came, target = came.to(torch.complex128), target.to(torch.complex128)

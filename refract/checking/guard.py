@@ -76,7 +76,7 @@ class Witness:
         self.settings = [(setting, setting.get()) for setting in _settings()]
         self.names = [] if patched_by_test else [(label, space, dict(vars(space))) for label, space in _namespaces()]
         self.threads = set(threading.enumerate())
-        self.folder = _cwd()
+        self.folder, self.processes = _cwd(), _has_children()
 
     def complaint(self) -> str | None:
         """A sentence for the learner, or None. What was replaced is put back."""
@@ -123,16 +123,11 @@ class Witness:
             yield "Your answer changed the working folder and left it so."
 
     def _left_running(self) -> Iterator[str]:
-        threads = [thread for thread in threading.enumerate() if thread not in self.threads and thread.is_alive()]
-        if threads:
+        left = [thread for thread in threading.enumerate() if thread not in self.threads and thread.is_alive()]
+        if any(type(thread).__module__ != "tqdm._monitor" for thread in left):  # tqdm keeps one of its own
             yield "Your answer started a thread that was still running when it returned."
-        if hasattr(os, "waitid"):
-            try:
-                running = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-            except ChildProcessError:
-                running = False
-            if running:
-                yield "Your answer started a process that was still running when it returned."
+        if not self.processes and _has_children():
+            yield "Your answer started a process that was still running when it returned."
 
 
 class _Setting:
@@ -203,6 +198,16 @@ def _namespaces() -> list[tuple[str, Any]]:
         ("torch.nn.Module", torch.nn.Module),
         ("torch.nn.Parameter", torch.nn.Parameter),
     ]
+
+
+def _has_children() -> bool:
+    """Whether a process that this one started is still running."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def _cwd() -> str | None:

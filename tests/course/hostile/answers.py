@@ -1,7 +1,7 @@
 """Answers to ``double`` that misbehave, each with the verdict and the words that name it."""
 
 # The misbehaviour is the point: what a linter objects to here is what is tested.
-# ruff: noqa: PLW0603, PLW0127, E722, BLE001, S, SIM, B, PLW, F841
+# ruff: noqa: SIM105, B, PLW, F841
 
 import ctypes
 import functools

@@ -1,0 +1,67 @@
+"""The checkers are checked: every wrong answer fails, by the test meant to catch it; every right one passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from refract.authoring.source import load
+from refract.checking import run_checks
+from refract.checking.examples import LEAST_RIGHT, LEAST_WRONG, Example, checkers_of, load_examples, stub_answer
+from refract.paths import SectionPaths, all_sections
+from refract.reference import get
+
+SECTIONS = [pytest.param(paths, id=paths.id) for paths in all_sections()]
+EXERCISES = [
+    pytest.param(paths, exercise.name, id=f"{paths.id}-{exercise.name}")
+    for paths in all_sections()
+    for exercise in load(paths).exercises
+]
+EXAMPLES = [
+    pytest.param(paths, example, id=f"{paths.id}-{example.exercise}-{example.name}")
+    for paths in all_sections()
+    for example in load_examples(paths)
+]
+
+
+@pytest.mark.parametrize(("paths", "example"), EXAMPLES)
+def test_verdict_is_the_one_due(paths: SectionPaths, example: Example):
+    fault = example.fault(run_checks(paths, example.exercise, example.answer))
+    assert fault is None, fault
+
+
+@pytest.mark.parametrize(("paths", "name"), EXERCISES)
+def test_reference_passes_in_the_worker(paths: SectionPaths, name: str):
+    result = run_checks(paths, name, get(paths, name))
+    assert result.passed, result
+
+
+@pytest.mark.parametrize(("paths", "name"), EXERCISES)
+def test_stub_is_not_attempted(paths: SectionPaths, name: str):
+    result = run_checks(paths, name, stub_answer(paths, name))
+    assert result.status == "not attempted", result
+
+
+@pytest.mark.parametrize(("paths", "name"), EXERCISES)
+def test_there_are_enough_answers(paths: SectionPaths, name: str):
+    examples = [example for example in load_examples(paths) if example.exercise == name]
+    wrong = sum(not example.right for example in examples)
+    right = sum(example.right for example in examples)
+    assert wrong >= LEAST_WRONG, f"{name} has {wrong} wrong answers; it needs {LEAST_WRONG}"
+    assert right >= LEAST_RIGHT, f"{name} has {right} right answers; it needs {LEAST_RIGHT}"
+
+
+@pytest.mark.parametrize(("paths", "name"), EXERCISES)
+def test_every_mistake_has_an_answer_that_makes_it(paths: SectionPaths, name: str):
+    exercise = load(paths).exercise(name)
+    assert exercise is not None
+    described = {mistake.name for mistake in exercise.mistakes}
+    made = {example.mistake for example in load_examples(paths) if example.exercise == name and example.mistake}
+    assert made == described
+
+
+@pytest.mark.parametrize("paths", SECTIONS)
+def test_every_named_test_exists(paths: SectionPaths):
+    """``fails="test_x"`` of a wrong answer names a test that takes that exercise."""
+    for example in load_examples(paths):
+        if example.fails is not None:
+            assert example.fails.partition("[")[0] in checkers_of(paths, example.exercise), example.name

@@ -1,0 +1,292 @@
+"""``run_checks`` on honest answers: verdicts, messages, isolation of one exercise from another, speed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from refract.checking import CheckResult, client, run_checks
+from refract.errors import RefractError
+
+STRATEGIES = ["fork", "standby"] if sys.platform.startswith("linux") else ["standby"]
+
+
+def good(x):
+    return 2 * x
+
+
+def squared(x):
+    return x**2
+
+
+def mine(source: str, name: str):
+    """A function as a notebook would define it: in ``__main__``, with its source known to nobody."""
+    space = {"__name__": "__main__", "torch": torch}
+    exec(textwrap.dedent(source), space)
+    return space[name]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_right_answer_passes(toy, strategy):
+    result = run_checks(toy, "double", good, strategy)
+    assert result.passed
+    assert result.count == (8, 8)
+    assert [test.title for test in result.tests][:2] == ["Ones become twos", "Three becomes six"]
+    assert {"test_sizes[dtype0-1]", "test_through_a_fixture", "test_together"} <= {test.name for test in result.tests}
+    assert not result.message
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_known_mistake_is_named_first(toy, strategy):
+    result = run_checks(toy, "double", squared, strategy)
+    assert result.status == "failed"
+    assert result.mistake == "squared"
+    assert result.message.startswith(
+        "You squared <b>x</b> & did not double it.\n\nThe result is not right for x = [3]."
+    )
+    assert "expected: [6]\n  came:     [9]" in result.message
+
+
+def test_a_mistake_is_not_read_from_a_wrong_type_or_an_exception(toy):
+    def raises(x):
+        raise ValueError
+
+    for answer in (raises, lambda x: None, lambda x: x[:0], lambda x: x * float("nan")):
+        result = run_checks(toy, "double", answer)
+        assert result.status == "failed"
+        assert result.mistake is None
+
+
+def test_only_tests_of_the_exercise_run(toy):
+    def quadruple(x):
+        return 4 * x
+
+    result = run_checks(toy, "quadruple", quadruple)
+    assert [test.name for test in result.tests] == ["test_quadruple", "test_together"]
+
+
+def test_each_exercise_is_judged_alone(toy):
+    """A wrong ``double`` of the learner's own does not make a right ``quadruple`` fail."""
+    source = """
+    def double(x):
+        return x
+
+    def helper(x):
+        return double(x)
+
+    def quadruple(x):
+        return helper(double(x))
+
+    def outer():
+        double = lambda x: x
+        def quadruple(x):
+            return double(double(x))
+        return quadruple
+
+    class Callable:
+        def __call__(self, x):
+            return double(double(x))
+
+    def undefined(x):
+        return counter(0) and double(double(x))
+    """
+    import_partial = functools.partial(mine("def twice(x, n):\n    return double(double(x))", "twice"), n=1)
+    answers = [
+        mine(source, "quadruple"),
+        mine(source, "outer")(),
+        mine(source, "Callable")(),
+        mine(source, "undefined"),
+        import_partial,
+    ]
+    for answer in answers:
+        result = run_checks(toy, "quadruple", answer)
+        assert result.passed, result
+
+
+def test_the_exercises_own_name_is_left_alone(toy):
+    """The answer's helper may have the exercise's name; it is the learner's, not the reference."""
+    answer = mine("def double(x):\n    return x\ndef other(x):\n    return double(x)", "other")
+    assert run_checks(toy, "double", answer).status == "failed"
+
+
+def test_class_is_judged(toy):
+    right = mine(
+        "class counter:\n    def __init__(self, start=0):\n        self.count = start\n"
+        "    def step(self):\n        self.count += 1\n        return self.count",
+        "counter",
+    )
+    wrong = mine(
+        "class counter:\n    def __init__(self, start=0):\n        self.count = start\n"
+        "    def step(self):\n        return self.count",
+        "counter",
+    )
+    half = mine(
+        "class counter:\n    def __init__(self, start=0):\n        self.count = start\n"
+        "    def step(self):\n        raise NotImplementedError('your code here')",
+        "counter",
+    )
+    assert run_checks(toy, "counter", right).passed
+    assert run_checks(toy, "counter", wrong).message == "After 2 comes 3."
+    unfinished = run_checks(toy, "counter", half)
+    assert unfinished.status == "not attempted"
+    assert unfinished.message.startswith("Not finished")
+    assert run_checks(toy, "counter", good).message == "`counter` should be a class; it is a function."
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "`double` should be a function; it is None."),
+        (torch.ones(3), "it is a tensor of shape (3,). Hand over the function itself, without calling it."),
+        ("double", "it is the str 'double'."),
+    ],
+)
+def test_what_is_no_function_is_named(toy, answer, words):
+    result = run_checks(toy, "double", answer)
+    assert result.status == "failed"
+    assert words in result.message
+
+
+def test_a_torch_error_is_not_taken_for_a_stub(toy):
+    """PyTorch raises NotImplementedError for dtypes it lacks."""
+
+    def answer(x):
+        torch.empty(3, device="meta").cpu()
+        return 2 * x
+
+    result = run_checks(toy, "double", answer)
+    assert result.status == "failed"
+    assert "NotImplementedError" in result.message
+
+
+def test_traceback_shows_the_learners_lines_only(toy):
+    def helper(x):
+        return x.no_such_thing
+
+    def answer(x):
+        return helper(x)
+
+    result = run_checks(toy, "double", answer)
+    assert "return helper(x)" in result.traceback
+    assert "return x.no_such_thing" in result.traceback
+    assert "AttributeError: 'Tensor' object has no attribute 'no_such_thing'" in result.traceback
+    assert "_pytest" not in result.traceback
+    assert "test_s1_first" not in result.traceback
+
+
+def test_the_answer_stays_hidden(toy):
+    result = run_checks(toy, "double", squared)
+    assert "2 * x" not in result.message + result.traceback + repr(result) + result._repr_html_()
+
+
+def test_output_is_kept_and_cut(toy):
+    def talks(x):
+        print("a" * 3000)
+        return x
+
+    result = run_checks(toy, "double", talks)
+    assert result.output.startswith("a" * 2000 + "\n… and ")
+    assert len(result.output) < 2100
+
+
+def test_cached_functions_partials_and_modules_cross(toy, tmp_path, monkeypatch):
+    cached = mine(
+        "import functools\n@functools.lru_cache\ndef two():\n    return 2\ndef f(x):\n    return two() * x", "f"
+    )
+    assert run_checks(toy, "double", cached).passed
+    assert run_checks(toy, "double", functools.partial(torch.mul, other=2)).passed
+    assert run_checks(toy, "double", functools.partial(lambda k, x: k * x, 2)).passed
+    file = tmp_path / "my_own_module.py"
+    file.write_text("FACTOR = 2\ndef double(x):\n    return FACTOR * x\n")
+    spec = importlib.util.spec_from_file_location("my_own_module", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "my_own_module", module)
+    spec.loader.exec_module(module)
+    assert run_checks(toy, "double", module.double).passed
+    module.FACTOR = 3  # as this process has it, not as the file says
+    assert run_checks(toy, "double", module.double).status == "failed"
+
+
+def test_random_numbers_of_a_test_do_not_depend_on_what_ran_before(toy):
+    def shows(x):
+        print(torch.rand(()).item())
+        return 2 * x
+
+    assert run_checks(toy, "double", shows).output == run_checks(toy, "double", shows).output
+
+
+def test_result_survives_json(toy):
+    result = run_checks(toy, "double", squared)
+    assert CheckResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_text_form(toy):
+    text = repr(run_checks(toy, "double", squared))
+    assert text.startswith("✗ double: not yet. 4 of 8 tests passed.")
+    assert 'hint("double")' in text
+    assert repr(run_checks(toy, "double", good)).startswith("✓ double: passed. 8 tests in ")
+
+
+def test_html_form_escapes_everything(toy):
+    def answer(x):
+        print("<script>alert(1)</script> $x$")
+        raise ValueError("<img src=x onerror=alert(1)>")
+
+    markup = run_checks(toy, "double", answer)._repr_html_()
+    assert "<script" not in markup and "<img" not in markup and "$" not in markup
+    assert "&lt;img src=x" in markup
+    assert "<details" in markup and "hint(" in markup
+    assert "You squared &lt;b&gt;x&lt;/b&gt; &amp; did" in run_checks(toy, "double", squared)._repr_html_()
+    assert "http" not in markup
+
+
+def test_no_such_exercise(toy):
+    with pytest.raises(RefractError, match="no exercise called 'triple'"):
+        run_checks(toy, "triple", good)
+
+
+TESTS, REFERENCE = "tests/ch1_toy/test_s1_first.py", "solutions/ch1_toy/s1_first.py"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((TESTS, "def broken(:\n"), "do not run"),
+        ((TESTS, "def test_other(quadruple): pass\n"), "No test of ch1_toy/s1_first takes"),
+        ((TESTS, None), "has no checkers"),
+        ((REFERENCE, "1 / 0\n"), "ZeroDivisionError"),
+    ],
+)
+def test_a_fault_of_the_course_is_not_the_learners(toy, tmp_path, monkeypatch, change, words):
+    file, text = change
+    whole = os.environ["REFRACT_ROOT"]
+    root = tmp_path / "broken"
+    shutil.copytree(whole, root)
+    (root / file).unlink() if text is None else (root / file).write_text(text)
+    monkeypatch.setenv("REFRACT_ROOT", str(root))
+    with pytest.raises(RefractError, match=words):
+        run_checks(toy, "double", good)
+    monkeypatch.setenv("REFRACT_ROOT", whole)
+    assert run_checks(toy, "double", good).passed
+
+
+@pytest.mark.skipif("fork" not in STRATEGIES, reason="the fork server is for Linux")
+def test_a_warm_check_is_fast(toy):
+    client.pool("fork").warm()
+    run_checks(toy, "double", good, "fork")
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        assert run_checks(toy, "double", good, "fork").passed
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5, times  # the least of seven: the machine may be busy with something else
