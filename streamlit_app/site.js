@@ -55,7 +55,10 @@
     const links = [...document.querySelectorAll(".refract-toc a")];
     if (!links.length) return;
     let current = links[0];
-    for (const link of links) {
+    const page = document.querySelector('[data-testid="stMain"]');
+    const atEnd = page && page.scrollTop > 0 && page.scrollTop + page.clientHeight >= page.scrollHeight - 4;
+    if (atEnd) current = links[links.length - 1]; // the last headings cannot reach the top
+    for (const link of atEnd ? [] : links) {
       const target = document.getElementById(decodeURIComponent(link.hash.slice(1)));
       if (target && target.getBoundingClientRect().top <= HEADER + 40) current = link;
     }

@@ -42,4 +42,10 @@ def themed(figure: dict[str, Any]) -> dict[str, Any]:
     return {**figure, "layout": layout}
 
 
+def is_wide(figure: dict[str, Any]) -> bool:
+    """Whether the figure was drawn wider than a phone can show legibly, so that it must scroll there."""
+    return float(figure.get("layout", {}).get("width") or 0) >= WIDE
+
+
+WIDE = 600  # pixels, also in site.css
 _OURS = ("width", "autosize", "paper_bgcolor", "plot_bgcolor", "font")

@@ -123,7 +123,7 @@ class _Inline:
         """Inside a table, a bar would end the cell."""
         if not self._line_start().lstrip().startswith("|"):
             return maths
-        return re.sub(r"\\\|", r"\\Vert ", maths).replace("|", r"\vert ")
+        return re.sub(r"\\\|", r"\\Vert ", maths).replace("|", r"\vert ").rstrip()  # "$x $" would be no maths
 
     def _line_start(self) -> str:
         begin = self.text.rfind("\n", 0, self.at) + 1

@@ -46,12 +46,14 @@ def figure(paths: SectionPaths, block: Figure, recorded: dict[str, Recorded], se
                 )
             return
         try:
-            content = go.Figure(figures.themed(figures.load(paths, block.name)))
+            saved = figures.load(paths, block.name)
+            content = go.Figure(figures.themed(saved))
         except (RefractError, ValueError) as error:
             shown = error if isinstance(error, RefractError) else _malformed(paths, block.name, error)
             text.problem(shown, "This figure")
         else:
-            st.plotly_chart(content, key=f"plot-{block.name}", alt=block.alt, theme="streamlit", config=PLOTLY)
+            with st.container(key=f"{'wide' if figures.is_wide(saved) else 'plain'}-{block.name}"):
+                st.plotly_chart(content, key=f"plot-{block.name}", alt=block.alt, theme="streamlit", config=PLOTLY)
         st.caption(text.prose(paths, block.caption, recorded))
 
 

@@ -113,7 +113,8 @@ def _under_title(doc: Document, summary: SectionSummary) -> None:
     if total:
         known = {exercise.name for exercise in doc.section.exercises}
         passed = sum(state.passed for name, state in summary.exercises.items() if name in known)
-        st.caption(f"{total} exercises, about {doc.section.minutes} minutes of them. You have passed {passed}.")
+        counted = "1 exercise" if total == 1 else f"{total} exercises"
+        st.caption(f"{counted}, about {doc.section.minutes} minutes of work. You have passed {passed}.")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button("Open in Colab", pages.colab(paths), icon=":material/open_in_new:")
         st.code(f"python -m refract start {paths.section}", language="bash", width="content")

@@ -116,10 +116,6 @@ A line that rises, plainly.
 Five features fit into two dimensions.
 ```
 
-```{lab} toy_models
-Drag the sliders.
-```
-
 ```{aside} Why squares?
 Because $x^2$ is smooth.
 ```
@@ -143,6 +139,10 @@ Back to [the first](s1_first_light.md).
 | --- | --- |
 | absolute | $|x|$ |
 | norm | $\|W_i\|$ |
+
+```{lab} toy_models
+Drag the sliders.
+```
 
 ## Sparse features
 
@@ -183,6 +183,13 @@ def sample_things(batch, p):
 def double_it(x):
     """Twice x."""
     return 2 * x
+'''
+
+_SECOND_REFERENCE = '''"""Reference of the second section."""
+
+from __future__ import annotations
+
+import torch
 
 
 def train_toy_models(feature_probability, importance, d_hidden, *, n_steps, batch, learning_rate, on_step=None):
@@ -207,9 +214,6 @@ def superposition_index(W):
     unit = W / W.norm(dim=-2, keepdim=True)
     overlap = torch.einsum("khi,khj->kij", unit, W).square()
     return overlap.sum(-1) - torch.diagonal(overlap, dim1=-2, dim2=-1)
-'''
-
-_SECOND_REFERENCE = '''"""Reference of the second section."""
 
 
 def halve_it(x):
