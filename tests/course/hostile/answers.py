@@ -2,6 +2,7 @@
 
 # The misbehaviour is the point: what a linter objects to here is what is tested.
 # ruff: noqa: SIM105, B, PLW, F841
+# mypy: ignore-errors
 
 import ctypes
 import functools
