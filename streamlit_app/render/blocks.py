@@ -47,7 +47,7 @@ def figure(paths: SectionPaths, block: Figure, recorded: dict[str, Recorded], se
             return
         try:
             saved = figures.load(paths, block.name)
-            content = go.Figure(figures.themed(saved))
+            content = go.Figure(figures.themed(saved, dark=st.context.theme.type == "dark"))
         except (RefractError, ValueError) as error:
             shown = error if isinstance(error, RefractError) else _malformed(paths, block.name, error)
             text.problem(shown, "This figure")

@@ -33,7 +33,7 @@ def _dots(value: int) -> str:
 @st.fragment
 def render(paths: SectionPaths, exercise: Exercise, recorded: dict[str, Recorded], level: int) -> None:
     """The exercise's box. A fragment: opening a hint draws this box again and nothing else."""
-    opened = progress.store()
+    opened = progress.store(notice=False)  # the page has said it
     state = opened.state(paths.id, exercise.name) if opened else ExerciseState(paths.id, exercise.name)
     with st.container(border=True, key=f"exercise-{exercise.name}"):
         text.heading(f"Exercise: `{exercise.name}`", level, exercise.name)

@@ -13,13 +13,14 @@ from refract.progress import Event, ExerciseState, SectionSummary, Store, open_s
 SKIPPED = "skip"  # a prediction's reveal was opened without an answer
 
 
-def store() -> Store | None:
+def store(notice: bool = True) -> Store | None:
     """The progress file; ``None``, and a notice on the page, if it cannot be used."""
     try:
         return open_store()
     except RefractError as error:
-        st.warning("Your progress cannot be read or kept at the moment.", icon=":material/warning:")
-        st.code(str(error), language=None, wrap_lines=True)
+        if notice:
+            st.warning("Your progress cannot be read or kept at the moment.", icon=":material/warning:")
+            st.code(str(error), language=None, wrap_lines=True)
         return None
 
 
@@ -50,4 +51,4 @@ def record(kind: str, section: str, name: str, **data: Any) -> None:
     try:
         open_store().add(kind, section, name, via="site", **data)
     except RefractError:
-        st.session_state.setdefault("unkept", []).append((kind, section, name))
+        st.toast("This could not be kept in your progress; the top of the page says why.", icon=":material/warning:")

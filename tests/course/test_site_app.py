@@ -166,9 +166,10 @@ def test_an_unusable_progress_file_leaves_the_site_readable(root: Path, monkeypa
     (root / "a_file").write_text("", encoding="utf-8")
     monkeypatch.setenv("REFRACT_HOME", str(root / "a_file" / "below"))
     test = page()
-    assert "Your progress cannot be read or kept" in test.warning[0].value
+    assert ["Your progress cannot be read or kept at the moment."] == [entry.value for entry in test.warning]
     assert "The kangaroo problem" in text(test)
-    press(test, "next-hint-sample_things")
+    test = press(test, "next-hint-sample_things")
+    assert "could not be kept" in test.toast[0].value
 
 
 def test_what_is_written_in_a_source_is_shown_as_meant(root: Path) -> None:

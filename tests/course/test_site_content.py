@@ -231,6 +231,27 @@ def test_a_figure_gives_up_its_width_and_colours_of_paper(root: Path) -> None:
     assert figure["layout"]["title"]["text"] == "Rising"
 
 
+def test_on_a_dark_page_dark_lines_are_lightened_and_bars_outlined() -> None:
+    trace = {"type": "scatter", "line": {"color": "rgb(68, 1, 84)"}, "marker": {"color": "#00224e", "size": 4}}
+    bars = {"type": "bar", "marker": {"color": [0.0, 1.0], "coloraxis": "coloraxis"}}
+    figure = {"data": [trace, bars], "layout": {}}
+    assert figures.themed(figure)["data"] == [trace, bars]
+    line, bar = figures.themed(figure, dark=True)["data"]
+    for colour in (line["line"]["color"], line["marker"]["color"]):
+        assert figures.luminance([int(part) for part in colour[4:-1].split(",")]) >= figures.FAINTEST
+    assert line["marker"]["size"] == 4
+    assert bar["marker"]["color"] == [0.0, 1.0]
+    assert bar["marker"]["line"]["width"] == 1
+    assert trace["line"] == {"color": "rgb(68, 1, 84)"}
+
+
+@pytest.mark.parametrize(
+    ("colour", "shown"), [("#ffffff", "rgb(255, 255, 255)"), ("#E69F00", "rgb(230, 159, 0)"), ("teal", "teal")]
+)
+def test_colours_that_stand_out_on_dark_stay(colour: str, shown: str) -> None:
+    assert figures.lightened(colour) == shown
+
+
 @pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"data": 3}'])
 def test_a_missing_or_malformed_figure_says_which_file_and_what_to_do(root: Path, content: str | None) -> None:
     file = FIRST.figures / "other.json"
