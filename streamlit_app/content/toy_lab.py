@@ -114,7 +114,7 @@ def describe(state: State, model: Trained) -> str:
 
 def _by_overlap(model: Trained) -> dict:
     """One scale for both figures; an outline keeps its dark end visible on a dark page."""
-    most = max(1.0, float(model.overlap.max()))
+    most = max([1.0, *model.overlap[model.norms > STORED].tolist()])  # a dropped feature overlaps with everything
     line = {"color": GREY, "width": 1}
     return {"color": model.overlap, "colorscale": SEQUENTIAL, "cmin": 0, "cmax": most, "line": line}
 
@@ -190,7 +190,7 @@ def draw_norms(model: Trained) -> go.Figure:
 def draw_loss(model: Trained) -> go.Figure:
     """The loss over training, both axes as they are read best: steps linear, loss logarithmic."""
     figure = go.Figure(go.Scatter(x=model.steps, y=model.losses, mode="lines", line={"color": BLUE, "width": 2}))
-    figure.update_yaxes(type="log", title="loss", dtick=1, exponentformat="power")
+    figure.update_yaxes(type="log", title="loss (mean of 50 steps)", tickformat=".1g", nticks=6)
     figure.update_xaxes(title="step")
     figure.update_layout(height=300, margin=_MARGIN, title="Loss")
     return figure

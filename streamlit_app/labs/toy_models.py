@@ -14,9 +14,10 @@ from refract.paths import SectionPaths
 from streamlit_app.content import toy_lab
 from streamlit_app.content.toy_lab import PROBABILITIES, State, Trained
 
-STEPS = 2000
+STEPS = 1500
 BATCH = 256
 LEARNING_RATE = 1e-2
+SMOOTHED = 50  # steps to a point of the loss curve
 _KEY = "toy-lab"
 _KEPT: dict[tuple[str, State], Trained] = {}  # the last few, shared by all sessions
 _MOST_KEPT = 64
@@ -110,13 +111,15 @@ def train(paths: SectionPaths, state: State, progress: Callable[[float, float], 
     """Train one model with the reference's ``train_toy_models``, which ``progress`` follows."""
     steps: list[int] = []
     losses: list[float] = []
+    recent: list[torch.Tensor] = []
 
     def on_step(step: int, loss: torch.Tensor) -> None:
-        if step % 25 == 0 or step == STEPS - 1:
+        recent.append(loss.sum())
+        if len(recent) == SMOOTHED:  # one batch is noisy; the mean of a few shows the trend
             steps.append(step)
-            losses.append(loss.sum().item())
-            if step % 100 == 0:
-                progress(step / STEPS, losses[-1])
+            losses.append(torch.stack(recent).mean().item())
+            recent.clear()
+            progress((step + 1) / STEPS, losses[-1])
 
     began = time.perf_counter()
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):  # the seed is the process's, and so is its state

@@ -166,7 +166,7 @@ def test_an_unusable_progress_file_leaves_the_site_readable(root: Path, monkeypa
     (root / "a_file").write_text("", encoding="utf-8")
     monkeypatch.setenv("REFRACT_HOME", str(root / "a_file" / "below"))
     test = page()
-    assert ["Your progress cannot be read or kept at the moment."] == [entry.value for entry in test.warning]
+    assert [entry.value for entry in test.warning] == ["Your progress cannot be read or kept at the moment."]
     assert "The kangaroo problem" in text(test)
     test = press(test, "next-hint-sample_things")
     assert "could not be kept" in test.toast[0].value
