@@ -193,9 +193,7 @@ class Pool:
                 except _Gone:
                     self._drop()
                     continue
-                except (
-                    BaseException
-                ):  # the kernel was interrupted: what the worker says next answers the wrong question
+                except BaseException:  # interrupted: what the worker says next would answer the wrong question
                     self._drop()
                     raise
                 if self.strategy == "standby":

@@ -65,7 +65,10 @@ def as_html(result: CheckResult) -> str:
         f"<div>{_sign(result.status)} <b>{_escape(headline(result))}</b></div>",
     ]
     if result.message and result.status != NOT_ATTEMPTED:
-        parts += [_paragraph(text) for text in result.message.split("\n\n")]
+        # The text of a mistake is the author's, and comes first: its formulas are typeset.
+        *first, last = result.message.split("\n\n")
+        parts += [_paragraph(text, formulas=result.mistake is not None) for text in first]
+        parts.append(_paragraph(last))
     if result.tests and result.status != NOT_ATTEMPTED:
         passed, total = result.count
         parts.append(_fold(f"Tests: {passed} of {total} passed", "".join(map(_row, result.tests))))
@@ -97,9 +100,10 @@ def _pre(text: str) -> str:
     return f'<pre style="{_PRE}">{_escape(text)}</pre>'
 
 
-def _paragraph(text: str) -> str:
-    """Escaped text; `code` and line breaks are kept, nothing else is read as markup."""
-    body = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", _escape(text)).replace("\n", "<br>")
+def _paragraph(text: str, formulas: bool = False) -> str:
+    """Escaped text; `code` and line breaks are kept, and formulas if they may be; nothing else is read as markup."""
+    escaped = html.escape(text) if formulas else _escape(text)
+    body = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped).replace("\n", "<br>")
     return f'<p style="margin:.4em 0">{body}</p>'
 
 

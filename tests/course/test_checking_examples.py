@@ -50,6 +50,11 @@ def failed(*tests: str, mistake: str | None = None) -> CheckResult:
             True,
         ),
         (Example("double", None, "a", "", stopped="too long"), CheckResult("s", "d", "stopped", message="died"), False),
+        (
+            Example("double", None, "a", "", fails="test_three"),
+            CheckResult("s", "double", "stopped", (TestOutcome("test_three", "", "stopped"),)),
+            False,
+        ),
         (Example("double", None, "a", "", right=True), CheckResult("s", "double", "passed"), True),
         (Example("double", None, "a", "", right=True), failed("test_ones"), False),
     ],

@@ -82,7 +82,10 @@ def survive(case: Any, toy: SectionPaths, strategy: str, monkeypatch: pytest.Mon
 @pytest.mark.skipif(not FORKS, reason="the fork server is for Linux")
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in ANSWERS.ALL])
 def test_fork_server_survives(case, toy, monkeypatch):
+    client.pool("fork").warm()
+    server = client.pool("fork").pid
     survive(case, toy, "fork", monkeypatch)
+    assert client.pool("fork").pid == server  # it is the fork that was ended, not the server
 
 
 @pytest.mark.parametrize("name", [*CHOSEN, "leaves_a_process"])
@@ -103,8 +106,10 @@ def test_server_that_is_attacked_is_replaced(case, toy, monkeypatch):
 def test_what_an_answer_leaves_running_is_ended(toy):
     """A process that has left its group and its parent is found all the same."""
     leaves = next(each for each in ANSWERS.ALL if each.name == "leaves_a_process")
-    run_checks(toy, "double", leaves.answer, "fork")
+    client.pool("fork").warm()
     server = client.pool("fork").pid
+    assert run_checks(toy, "double", leaves.answer, "fork").status == "failed"
+    assert client.pool("fork").pid == server
     assert _children(server) == []
 
 

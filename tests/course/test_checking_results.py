@@ -250,6 +250,13 @@ def test_html_form_escapes_everything(toy):
     assert "http" not in markup
 
 
+def test_formulas_of_the_author_are_typeset_and_no_others():
+    result = CheckResult("s", "e", "failed", message="Below $p$ & <b>.\n\nIt printed $x$.", mistake="m")
+    markup = result._repr_html_()
+    assert "Below $p$ &amp; &lt;b&gt;." in markup
+    assert "It printed &#36;x&#36;." in markup
+
+
 def test_no_such_exercise(toy):
     with pytest.raises(RefractError, match="no exercise called 'triple'"):
         run_checks(toy, "triple", good)
