@@ -97,11 +97,13 @@ class SectionPaths:
 
 def all_sections() -> list[SectionPaths]:
     """Every section that has a source, in the order of the course."""
-    sources = sorted((root() / "chapters").glob("ch*/s*.md"), key=lambda path: (_natural(path.parent.name), _natural(path.stem)))
+    sources = sorted(
+        (root() / "chapters").glob("ch*/s*.md"), key=lambda path: (_natural(path.parent.name), _natural(path.stem))
+    )
     return [SectionPaths(path.parent.name, path.stem) for path in sources]
 
 
 def _natural(name: str) -> tuple[int, str]:
     """Sort ``s10_x`` after ``s9_x``."""
-    digits = "".join(character for character in name.split("_")[0] if character.isdigit())
+    digits = "".join(character for character in name.split("_", maxsplit=1)[0] if character.isdigit())
     return int(digits or 0), name

@@ -37,7 +37,9 @@ def setup(section: str) -> None:
     style.use()
     warm()
     if recording() is None:
-        print(f"{source.load(_current).title}. Everything is ready. Site and terminal know this section as {_current.id}.")
+        print(
+            f"{source.load(_current).title}. Everything is ready. Site and terminal know this section as {_current.id}."
+        )
 
 
 def current() -> SectionPaths:
@@ -138,7 +140,9 @@ def parse_answer(prediction: Predict, answer: str | float) -> str | float:
         letters = LETTERS[: len(prediction.options)]
         letter = str(answer).strip().lower()
         if len(letter) != 1 or letter not in letters:
-            raise RefractError(f"{answer!r} is none of the choices.", f"Answer with one letter of {', '.join(letters)}.")
+            raise RefractError(
+                f"{answer!r} is none of the choices.", f"Answer with one letter of {', '.join(letters)}."
+            )
         return letter
     try:
         number = float(answer)
@@ -259,7 +263,7 @@ def hint(name: str) -> None:
 
 
 def solution(name: str) -> Any:
-    """The reference for an exercise, to go on with: ``name = solution("name")``. Its source is shown folded."""
+    """Fetch the reference for an exercise, to go on with. Its source is shown folded."""
     import html
 
     from IPython.display import HTML, display
@@ -272,4 +276,3 @@ def solution(name: str) -> Any:
     text = html.escape(stubs.solution_source(current(), name))
     display(HTML(f"<details><summary>The reference for <code>{name}</code></summary><pre>{text}</pre></details>"))
     return answer
-

@@ -134,7 +134,11 @@ def draw(figures: dict[str, str]) -> dict[str, bytes]:
     drawn: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         specs: list[Any] = [
-            {"fig": pio.from_json(text), "path": str(Path(scratch) / f"{name}.png"), "opts": {"format": "png", "scale": 1.5}}
+            {
+                "fig": pio.from_json(text),
+                "path": str(Path(scratch) / f"{name}.png"),
+                "opts": {"format": "png", "scale": 1.5},
+            }
             for name, text in figures.items()
         ]
         try:

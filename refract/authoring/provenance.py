@@ -17,7 +17,9 @@ _IGNORED_CELLS = ("top-setup",)
 
 def made_by(notebook: NotebookNode) -> str:
     """A hash of the notebook's code cells and of the course modules that they import, directly or not."""
-    code = [cell["source"] for cell in notebook.cells if cell["cell_type"] == "code" and cell["id"] not in _IGNORED_CELLS]
+    code = [
+        cell["source"] for cell in notebook.cells if cell["cell_type"] == "code" and cell["id"] not in _IGNORED_CELLS
+    ]
     seen: dict[str, str] = {}
     for source in code:
         _follow(source, seen)
@@ -43,7 +45,7 @@ def _follow(source: str, seen: dict[str, str]) -> None:
 
 
 def _file(module: str) -> Path | None:
-    if module.split(".")[0] not in _PACKAGES or module == "refract":
+    if module.split(".", maxsplit=1)[0] not in _PACKAGES or module == "refract":
         return None
     path = root().joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):

@@ -69,9 +69,7 @@ def load(paths: SectionPaths) -> Section:
         RefractError: there is no such source.
     """
     if not paths.source.is_file():
-        raise RefractError(
-            f"{paths.source} does not exist.", "Check the section's name, or write its source there."
-        )
+        raise RefractError(f"{paths.source} does not exist.", "Check the section's name, or write its source there.")
     return _parse(paths, paths.source, paths.source.read_text(encoding="utf-8"))
 
 
@@ -257,9 +255,7 @@ class _Reader:
     def _number(self, piece: _Piece, options: dict[str, str], key: str, low: int, high: int) -> int:
         value = options[key]
         if not value.isdigit() or not low <= int(value) <= high:
-            raise self.fail(
-                piece.line, f":{key}: is {value!r}.", f"It is a whole number from {low} to {high}."
-            )
+            raise self.fail(piece.line, f":{key}: is {value!r}.", f"It is a whole number from {low} to {high}.")
         return int(value)
 
     def _need_text(self, piece: _Piece, text: str) -> str:

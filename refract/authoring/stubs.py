@@ -105,9 +105,7 @@ def _cut_regions(source: str, paths: SectionPaths, name: str) -> str:
         elif not inside:
             kept.append(line)
     if inside:
-        raise RefractError(
-            f"{paths.reference}: a solution region of {name} is never closed.", f"Close it with {END}."
-        )
+        raise RefractError(f"{paths.reference}: a solution region of {name} is never closed.", f"Close it with {END}.")
     return "\n".join(kept)
 
 
@@ -123,10 +121,8 @@ def _cut_bodies(source: str) -> str:
     for function in reversed(functions):
         body = function.body
         has_docstring = isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant)
-        if has_docstring:
-            start = body[0].end_lineno or body[0].lineno
-        else:  # comments may stand between the signature and the first statement: they go too
-            start = _signature_end(lines, function)
+        # comments may stand between the signature and the first statement: they go too
+        start = (body[0].end_lineno or body[0].lineno) if has_docstring else _signature_end(lines, function)
         indent = " " * body[0].col_offset
         lines[start : function.end_lineno] = [f"{indent}{_STOP}"]
     return "\n".join(lines)

@@ -81,7 +81,9 @@ def _check_values(section: Section, recorded: dict[str, int]) -> None:
             try:
                 names = values.condition_names(condition)
             except ValueError as error:
-                raise _fail(section, claim.line, f"claim {claim.name}: {error}.", "Write a simple condition.") from error
+                raise _fail(
+                    section, claim.line, f"claim {claim.name}: {error}.", "Write a simple condition."
+                ) from error
             for name in sorted(names - recorded.keys()):
                 problem = f"claim {claim.name} reads {name!r}, which no code cell records."
                 raise _fail(section, claim.line, problem, remedy)
@@ -180,5 +182,3 @@ def _calls(section: Section, function: str, position: int) -> dict[str, int]:
                 raise _fail(section, line, f"{argument.value!r} is used twice in {function}().", "Rename one.")
             found[argument.value] = line
     return found
-
-

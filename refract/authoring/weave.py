@@ -19,7 +19,7 @@ from refract.paths import SectionPaths, repository, revision
 
 NAMES = "check, hint, predict, record, reveal, setup, show, solution"
 
-SETUP = '''\
+SETUP = """\
 # Set-up, the same in every section. On your own machine it only imports; on Colab it fetches the course first.
 import importlib.util
 import pathlib
@@ -40,7 +40,7 @@ if course is None and importlib.util.find_spec("refract") is None:
 elif course is not None:
     sys.path.insert(0, str(course))
 
-from refract import {names}'''
+from refract import {names}"""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,9 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
         case Predict():
             yield Cell("markdown", f"predict/{block.name}", _question(block, fill))
             if not worked:
-                yield Cell("code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)')
+                yield Cell(
+                    "code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)'
+                )
         case Figure():
             if block.after:
                 yield Cell("code", f"reveal/{block.after}", f'reveal("{block.after}")')
@@ -194,8 +196,8 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
         case Claim():
             yield Cell("markdown", f"claim/{block.name}", _claim(block, recorded, fill))
         case Lab():
-            text = f"**Lab.** {fill(block.text)}\n\nIt runs on the site: `python -m refract site`, then this section's page."
-            yield Cell("markdown", f"lab/{block.name}", text)
+            where = "It runs on the site: `python -m refract site`, then this section's page."
+            yield Cell("markdown", f"lab/{block.name}", f"**Lab.** {fill(block.text)}\n\n{where}")
         case Aside():
             body = f"<details>\n<summary>{block.title}</summary>\n\n{fill(block.text)}\n\n</details>"
             yield Cell("markdown", "aside", body)
@@ -228,7 +230,9 @@ def _exercise(section: Section, block: Exercise, fill, *, worked: bool) -> Itera
 def _question(block: Predict, fill) -> str:
     lines = [f"**Predict.** {fill(block.question)}"]
     if block.options:
-        lines.append("\n".join(f"- **{letter}.** {fill(text)}" for letter, text in zip("abcdefgh", block.options, strict=False)))
+        lines.append(
+            "\n".join(f"- **{letter}.** {fill(text)}" for letter, text in zip("abcdefgh", block.options, strict=False))
+        )
     return "\n\n".join(lines)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from jaxtyping import Float
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
@@ -19,14 +18,9 @@ def feature_arrows(
     W: Float[Tensor, "instance hidden feature"],
     titles: Sequence[str],
     *,
-    importance: Float[Tensor, "feature"] | None = None,
     columns: int = 5,
-    title: str = "",
 ) -> go.Figure:
-    """Draw each feature's column of ``W`` as an arrow in the plane, a panel per instance.
-
-    Brighter is more important. ``W`` must have two hidden units.
-    """
+    """Draw each feature's column of ``W`` as an arrow in the plane, a panel per instance. Two hidden units."""
     if W.shape[-2] != 2:
         raise ValueError(f"arrows need two hidden units; W has {W.shape[-2]}")
     instances, _, features = W.shape
@@ -35,9 +29,7 @@ def feature_arrows(
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=list(titles), horizontal_spacing=0.02, vertical_spacing=0.16 / rows
     )
-    weight = np.ones(features) if importance is None else (importance / importance.max()).cpu().numpy()
-    ranks = np.argsort(np.argsort(-weight, kind="stable"))
-    colours = sample_colorscale("Viridis", list(0.85 * ranks / max(features - 1, 1)))
+    colours = feature_colours(features)
     reach = 1.15 * max(1.0, float(W.norm(dim=-2).max()))
     for instance in range(instances):
         row, column = divmod(instance, columns)
@@ -50,7 +42,7 @@ def feature_arrows(
                     y=[0, v],
                     mode="lines+markers",
                     line={"width": 3, "color": colours[feature]},
-                    marker={"size": [0, 8], "color": colours[feature]},
+                    marker={"size": [0, 9], "color": colours[feature], "opacity": 1},
                     name=f"feature {feature}",
                     legendgroup=str(feature),
                     showlegend=instance == 0,
@@ -65,25 +57,31 @@ def feature_arrows(
         figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
     figure.update_annotations(font_size=13)
     figure.update_layout(
-        title=title,
         width=190 * columns + 40,
-        height=215 * rows + 100,
-        margin={"l": 20, "r": 20, "t": 80 if title else 44, "b": 40},
+        height=200 * rows + 90,
+        margin={"l": 16, "r": 16, "t": 44, "b": 40},
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
     )
     return figure
+
+
+def feature_colours(features: int) -> list[str]:
+    """One colour a feature: the palette while it lasts, else a scale whose ends show on white and on black."""
+    if features <= len(style.PALETTE):
+        return style.PALETTE[:features]
+    return sample_colorscale("Viridis", list(np.linspace(0.25, 0.9, features)))
 
 
 def norm_bars(
     norms: Float[Tensor, "instance feature"],
     superposition: Float[Tensor, "instance feature"],
     titles: Sequence[str],
-    *,
-    title: str = "",
 ) -> go.Figure:
     """A row of bars per instance: a bar's height is a feature's norm, its colour its superposition."""
     instances, features = norms.shape
-    figure = make_subplots(rows=instances, cols=1, shared_xaxes=True, vertical_spacing=0.018, row_titles=list(titles))
+    figure = make_subplots(
+        rows=instances, cols=1, shared_xaxes=True, vertical_spacing=0.34 / instances, subplot_titles=list(titles)
+    )
     for instance in range(instances):
         figure.add_trace(
             go.Bar(
@@ -100,27 +98,34 @@ def norm_bars(
             row=instance + 1,
             col=1,
         )
-    top = max(1.2, 1.05 * float(norms.max()))
-    figure.update_yaxes(range=[0, top], tickvals=[0, 1])
+    stored = superposition[norms > 0.5]
+    figure.update_yaxes(range=[0, max(1.2, 1.05 * float(norms.max()))], tickvals=[0, 1])
     figure.update_xaxes(title_text="feature, most important first", row=instances, col=1)
-    figure.update_annotations(textangle=0, xanchor="left", font_size=12)
+    figure.update_annotations(x=0, xanchor="left", font_size=12)
     figure.update_layout(
-        title=title,
         bargap=0.15,
-        width=860,
-        height=78 * instances + 130,
-        margin={"r": 190, "l": 50},
+        width=800,
+        height=88 * instances + 170,
+        margin={"l": 44, "r": 16, "t": 36, "b": 120},
         coloraxis={
             "colorscale": style.SEQUENTIAL,
             "cmin": 0,
-            "cmax": max(1.0, round(float(torch.quantile(superposition, 0.98)), 2)),
-            "colorbar": {"title": {"text": "superposition"}, "x": 1.13, "thickness": 14},
+            "cmax": max(1.0, round(float(stored.max()), 1)) if len(stored) else 1.0,
+            "colorbar": {
+                "title": {"text": "superposition", "side": "top"},
+                "orientation": "h",
+                "thickness": 12,
+                "y": -0.1,
+                "yanchor": "top",
+            },
         },
     )
     return figure
 
 
-def gram_heatmap(gram: Float[Tensor, "instance feature feature"], titles: Sequence[str], *, title: str = "") -> go.Figure:
+def gram_heatmap(
+    gram: Float[Tensor, "instance feature feature"], titles: Sequence[str], *, title: str = ""
+) -> go.Figure:
     """WᵀW, a panel per instance: what each input feature adds to each output, before bias and ReLU."""
     instances = len(gram)
     figure = make_subplots(rows=1, cols=instances, subplot_titles=list(titles), horizontal_spacing=0.04)
@@ -141,9 +146,9 @@ def gram_heatmap(gram: Float[Tensor, "instance feature feature"], titles: Sequen
         figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
     figure.update_annotations(font_size=13)
     figure.update_layout(
-        title=title,
         width=220 * instances + 120,
-        height=320,
+        height=300,
+        margin={"l": 16, "r": 16, "t": 44, "b": 16},
         coloraxis={"colorscale": style.DIVERGING, "cmid": 0, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 14}},
     )
     return figure

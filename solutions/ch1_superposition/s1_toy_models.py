@@ -22,10 +22,9 @@ def sample_features(
     Each entry is present with its own ``feature_probability``, independently of all others. A present entry
     is uniform on [0, 1]; an absent one is 0. Device and dtype are those of ``feature_probability``.
     """
-    shape = (batch, *feature_probability.shape)
-    like = {"dtype": feature_probability.dtype, "device": feature_probability.device}
-    present = torch.rand(shape, **like) < feature_probability
-    size = torch.rand(shape, **like)
+    chance = feature_probability.expand(batch, *feature_probability.shape)
+    present = torch.rand_like(chance) < chance
+    size = torch.rand_like(chance)
     return present * size
 
 
@@ -43,15 +42,15 @@ def reconstruct(
 def importance_weighted_mse(
     x: Float[Tensor, "batch instance feature"],
     x_hat: Float[Tensor, "batch instance feature"],
-    importance: Float[Tensor, feature],
-) -> Float[Tensor, instance]:
+    importance: Float[Tensor, "feature"],
+) -> Float[Tensor, "instance"]:
     """The loss of every instance: squared errors times importance, summed over features, averaged over the batch."""
     return (importance * (x - x_hat).square()).sum(dim=-1).mean(dim=0)
 
 
 def train_toy_models(
     feature_probability: Float[Tensor, "instance feature"],
-    importance: Float[Tensor, feature],
+    importance: Float[Tensor, "feature"],
     d_hidden: int,
     *,
     n_steps: int = 3000,
@@ -68,10 +67,10 @@ def train_toy_models(
     """
     model = model or reconstruct
     instance, feature = feature_probability.shape
-    like = {"dtype": feature_probability.dtype, "device": feature_probability.device}
+    dtype, device = feature_probability.dtype, feature_probability.device
     spread = (2 / (feature + d_hidden)) ** 0.5  # Xavier's: the hidden layer starts neither too loud nor too quiet
-    W = (spread * torch.randn(instance, d_hidden, feature, **like)).requires_grad_()
-    b = torch.zeros(instance, feature, **like).requires_grad_()
+    W = (spread * torch.randn(instance, d_hidden, feature, dtype=dtype, device=device)).requires_grad_()
+    b = torch.zeros(instance, feature, dtype=dtype, device=device).requires_grad_()
     optimizer = torch.optim.Adam([W, b], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=n_steps)
     for step in range(n_steps):
@@ -106,7 +105,7 @@ def superposition_index(W: Float[Tensor, "instance hidden feature"]) -> Float[Te
     return overlap.sum(dim=-1) - torch.diagonal(overlap, dim1=-2, dim2=-1)
 
 
-def linear_optimum(importance: Float[Tensor, feature], d_hidden: int) -> Float[Tensor, "feature feature"]:
+def linear_optimum(importance: Float[Tensor, "feature"], d_hidden: int) -> Float[Tensor, "feature feature"]:
     """The matrix WᵀW of the best *linear* model, x̂ = WᵀWx + b, for independent features of equal variance.
 
     Where importances tie at the boundary, any choice among the tied features is optimal.
