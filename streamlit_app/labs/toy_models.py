@@ -14,7 +14,7 @@ from refract.paths import SectionPaths
 from streamlit_app.content import toy_lab
 from streamlit_app.content.toy_lab import PROBABILITIES, State, Trained
 
-STEPS = 1500
+STEPS = 2000
 BATCH = 256
 LEARNING_RATE = 1e-2
 SMOOTHED = 50  # steps to a point of the loss curve

@@ -265,6 +265,7 @@ def test_a_table_with_maths_and_a_lab_fit_the_screen(page: Page, site: Site) -> 
     no_sideways_scroll(page)
 
 
+@pytest.mark.parametrize("page", [1280], indirect=True, ids=["1280px"])
 def test_a_malformed_section_shows_its_error_and_the_site_goes_on(page: Page, site: Site) -> None:
     go(page, site, "/ch2-broken")
     expect(page.get_by_text("This section cannot be shown.")).to_be_visible()
@@ -287,6 +288,7 @@ def test_a_deep_link_opened_fresh_arrives(page: Page, site: Site, name: str) -> 
     in_view(page, name)
 
 
+@pytest.mark.parametrize("page", [1280], indirect=True, ids=["1280px"])
 def test_a_link_between_sections_stays_in_its_tab_and_arrives(page: Page, site: Site) -> None:
     go(page, site, "/ch1-first-light")
     tabs = len(page.context.pages)
@@ -342,6 +344,7 @@ def test_hints_open_one_at_a_time_by_keyboard_and_stay(page: Page, site: Site) -
     assert site.store.hints_opened(toy.FIRST, "sample_things") == 2
 
 
+@pytest.mark.parametrize("page", [1280], indirect=True, ids=["1280px"])
 def test_focus_is_visible(page: Page, site: Site) -> None:
     go(page, site, "/ch1-first-light")
     page.locator("h1").click()
@@ -354,6 +357,7 @@ def test_focus_is_visible(page: Page, site: Site) -> None:
     assert style[0] != "none" or style[1] != "none"
 
 
+@pytest.mark.parametrize("page", [1280], indirect=True, ids=["1280px"])
 def test_a_prediction_reveals_its_figure(page: Page, site: Site) -> None:
     go(page, site, "/ch1-first-light")
     expect(page.locator(".st-key-figure-survivors_plot .main-svg")).to_have_count(0)
