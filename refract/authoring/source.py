@@ -37,6 +37,7 @@ from refract.paths import SectionPaths
 _DIRECTIVE = re.compile(r"\{(?P<name>[^}]*)\}\s*(?P<argument>.*)", re.DOTALL)
 _OPTION = re.compile(r":(?P<key>[A-Za-z_][\w-]*):\s*(?P<value>.*)")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+_SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # an exercise may be a class
 _CHOICE = re.compile(r"- (?P<letter>[a-z])\. (?P<text>.+)")
 
 
@@ -196,11 +197,12 @@ class _Reader:
         if allowed is not None and piece.name not in allowed:
             here = ", ".join(allowed) or "none"
             raise self.fail(piece.line, f"{{{piece.name}}} may not stand here.", f"Directives allowed here: {here}.")
-        if spec.identifier and not _IDENTIFIER.fullmatch(piece.argument):
+        pattern = _SYMBOL if piece.name == "exercise" else _IDENTIFIER
+        if spec.identifier and not pattern.fullmatch(piece.argument):
             raise self.fail(
                 piece.line,
                 f"{{{piece.name}}} needs {spec.argument}; found {piece.argument!r}.",
-                "Use lower-case letters, digits and underscores.",
+                "Use letters, digits and underscores (lower case, but for a class).",
             )
         if spec.argument and not spec.identifier and not piece.argument and piece.name not in ("hint",):
             raise self.fail(piece.line, f"{{{piece.name}}} needs {spec.argument}.", "Write it after the directive.")
