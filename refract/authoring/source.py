@@ -7,6 +7,7 @@ file and line, and says what to do.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _DIRECTIVE = re.compile(r"\{(?P<name>[^}]*)\}\s*(?P<argument>.*)", re.DOTALL)
 _OPTION = re.compile(r":(?P<key>[A-Za-z_][\w-]*):\s*(?P<value>.*)")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # an exercise may be a class
+_OPENING = re.compile(r"(:{3,}|`{3,})\s*\{")
+_LETTERS = "abcdefgh"
 _CHOICE = re.compile(r"- (?P<letter>[a-z])\. (?P<text>.+)")
 
 
@@ -50,6 +53,14 @@ class SourceError(RefractError):
         self.line = line
 
 
+class _Options(dict[str, str]):
+    """A directive's options, and the line of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
 @dataclass(frozen=True)
 class _Piece:
     """A stretch of source: prose, a plain fence, or a directive with its parts."""
@@ -60,6 +71,10 @@ class _Piece:
     info: str = ""
     name: str = ""
     argument: str = ""
+
+    def line_of(self, text: str) -> int:
+        """The line of the file on which a line of a directive's text stands."""
+        return self.line + 1 + self.text.split("\n").index(text)
 
 
 def load(paths: SectionPaths) -> Section:
@@ -119,6 +134,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.options: dict[int, _Options] = {}  # by the line of their directive
 
     def fail(self, line: int, problem: str, remedy: str) -> SourceError:
         return SourceError(self.path, line, problem, remedy)
@@ -130,11 +146,14 @@ class _Reader:
         lines = text.split("\n")
         start = 0
         for token in tokenizer().parse(text):
-            if token.level != 0 or token.type not in ("fence", "colon_fence") or token.map is None:
+            if token.map is None:
                 continue
             begin, end = token.map
+            self._check_margin(token, lines, first_line)
+            if token.level != 0 or token.type not in ("fence", "colon_fence"):
+                continue
             self._check_closed(token, lines, begin, end, first_line)
-            directive = _DIRECTIVE.fullmatch(token.info.strip())
+            directive = self._directive(token, first_line + begin)
             if directive is None and token.type == "fence" and token.info.strip() != "python":
                 continue  # an example in some other language: part of the prose
             yield from self._prose(lines, start, begin, first_line)
@@ -159,15 +178,42 @@ class _Reader:
             begin += 1
         text = "\n".join(lines[begin:end]).rstrip()
         if text:
-            stray = re.search(r"^(:{3,}|`{3,})\{", text, flags=re.MULTILINE)
-            if stray:
-                line = first_line + begin + text[: stray.start()].count("\n")
-                raise self.fail(line, "a directive that is not at the left margin of the page.", "Unindent it.")
             yield _Piece("prose", first_line + begin, text)
 
+    def _directive(self, token: Token, line: int) -> re.Match[str] | None:
+        """What a fence's opening line says if it is a directive; None for a plain fence."""
+        info = token.info.strip()
+        directive = _DIRECTIVE.fullmatch(info)
+        if directive is None and info.startswith("{"):
+            raise self.fail(line, f"{info!r} is no directive.", "Write {name}, then its argument.")
+        if directive is None and info != "python" and info.split(" ")[0].lower() in ("py", "python", "python3"):
+            raise self.fail(line, f"a code fence called {info!r} is not run.", "Call it python, and nothing else.")
+        return directive
+
+    def _check_margin(self, token: Token, lines: list[str], first_line: int) -> None:
+        """Markdown would take an indented directive for text, for code, or for a part of a list."""
+        begin, end = token.map or (0, 0)
+        if token.type == "code_block":
+            found = [place for place in range(begin, end) if _OPENING.match(lines[place].lstrip())]
+        elif token.type in ("fence", "colon_fence") and token.info.strip().startswith("{"):
+            found = [begin] if token.level or lines[begin][:1].isspace() else []
+        else:
+            return
+        if found:
+            problem = "a directive that is not at the left margin of the page."
+            raise self.fail(first_line + found[0], problem, "Unindent it; to show one, put it in a longer fence.")
+
     def _check_closed(self, token: Token, lines: list[str], begin: int, end: int, first_line: int) -> None:
-        last = lines[end - 1].strip() if end - 1 > begin else ""
         marker = token.markup[0]
+        again = re.compile(rf"{re.escape(token.markup)}+ *[^\s{marker}]")
+        for place in range(begin + 1, end):
+            if again.match(lines[place]):
+                raise self.fail(
+                    first_line + begin,
+                    f"the fence opened with {token.markup} is not closed before line {first_line + place}.",
+                    f"Close it with {token.markup}, or open it with more of them than the fences inside it.",
+                )
+        last = lines[end - 1].strip() if end - 1 > begin else ""
         if not (last.startswith(token.markup) and set(last) == {marker}):
             raise self.fail(
                 first_line + begin,
@@ -178,6 +224,8 @@ class _Reader:
     # --- blocks --------------------------------------------------------------------------------
 
     def fence(self, piece: _Piece) -> Code:
+        if not piece.text.strip():
+            raise self.fail(piece.line, "a code fence with nothing in it.", "Write its code, or remove it.")
         try:
             compile(piece.text, str(self.path), "exec")
         except SyntaxError as error:
@@ -210,9 +258,10 @@ class _Reader:
             raise self.fail(piece.line, f"{{{piece.name}}} takes no argument.", f"Remove {piece.argument!r}.")
         return spec
 
-    def parts(self, piece: _Piece, spec: Spec) -> tuple[dict[str, str], str, list[_Piece]]:
+    def parts(self, piece: _Piece, spec: Spec) -> tuple[_Options, str, list[_Piece]]:
         """A directive's options, its own text, and its child directives."""
-        options: dict[str, str] = {}
+        options = _Options()
+        self.options[piece.line] = options
         lines = piece.text.split("\n")
         used = 0
         for line in lines:
@@ -225,27 +274,25 @@ class _Reader:
                 raise self.fail(where, f"{{{piece.name}}} has no option :{key}:.", f"Its options: {known}.")
             if key in options:
                 raise self.fail(where, f"option :{key}: is given twice.", "Keep one of them.")
-            options[key] = option["value"].strip()
+            options[key], options.lines[key] = option["value"].strip(), where
             used += 1
         for key, kind in spec.required:
             if not options.get(key):
+                where = options.lines.get(key, piece.line)
                 raise self.fail(
-                    piece.line, f"{{{piece.name}}} {piece.argument} lacks the option :{key}:.", f"Add it: {kind}."
+                    where, f"{{{piece.name}}} {piece.argument} lacks the option :{key}:.", f"Add it: {kind}."
                 )
         own: list[str] = []
         children: list[_Piece] = []
         body = "\n".join(lines[used:])
-        if spec.children:
-            for child in self.pieces(body, piece.line + 1 + used):
-                if child.kind == "directive":
-                    self.spec(child, spec.children)
-                    children.append(child)
-                elif child.kind == "fence":
-                    own.append(f"```python\n{child.text}\n```")
-                else:
-                    own.append(child.text)
-        else:
-            own.append(body.strip("\n"))
+        for child in self.pieces(body, piece.line + 1 + used):
+            if child.kind == "directive":
+                self.parts(child, self.spec(child, spec.children))
+                children.append(child)
+            elif child.kind == "fence":
+                own.append(f"```python\n{child.text}\n```")
+            else:
+                own.append(child.text)
         return options, "\n\n".join(own).strip(), children
 
     def block(self, piece: _Piece) -> Block:
@@ -254,10 +301,10 @@ class _Reader:
         make = getattr(self, f"_{piece.name}")
         return make(piece, options, text, children)
 
-    def _number(self, piece: _Piece, options: dict[str, str], key: str, low: int, high: int) -> int:
+    def _number(self, piece: _Piece, options: _Options, key: str, low: int, high: int) -> int:
         value = options[key]
         if not value.isdigit() or not low <= int(value) <= high:
-            raise self.fail(piece.line, f":{key}: is {value!r}.", f"It is a whole number from {low} to {high}.")
+            raise self.fail(options.lines[key], f":{key}: is {value!r}.", f"It is a whole number from {low} to {high}.")
         return int(value)
 
     def _need_text(self, piece: _Piece, text: str) -> str:
@@ -265,7 +312,7 @@ class _Reader:
             raise self.fail(piece.line, f"{{{piece.name}}} {piece.argument} has no text.", "Write its text.")
         return text
 
-    def _exercise(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Exercise:
+    def _exercise(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Exercise:
         hints: list[str] = []
         mistakes: list[Mistake] = []
         for child in children:
@@ -295,36 +342,44 @@ class _Reader:
             piece.line,
         )
 
-    def _predict(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Predict:
+    def _predict(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Predict:
         kind = options["kind"]
         if kind not in ("choice", "number"):
-            raise self.fail(piece.line, f":kind: is {kind!r}.", "It is choice or number.")
+            raise self.fail(options.lines["kind"], f":kind: is {kind!r}.", "It is choice or number.")
         question: list[str] = []
         choices: list[str] = []
         for line in self._need_text(piece, text).split("\n"):
             choice = _CHOICE.fullmatch(line) if kind == "choice" else None
-            if choice is None:
+            if choice is None and choices and line.startswith("  "):
+                choices[-1] += f" {line.strip()}"  # a choice that runs on
+            elif choice is None:
                 question.append(line)
-                continue
-            if choice["letter"] != "abcdefgh"[len(choices)]:
-                raise self.fail(piece.line, "the choices are not lettered a, b, c, … in order.", "Letter them so.")
-            choices.append(choice["text"])
+            elif choice["letter"] != _LETTERS[len(choices) : len(choices) + 1]:
+                problem = f"the choices are not lettered a, b, c, … in order, up to {_LETTERS[-1]}."
+                raise self.fail(piece.line_of(line), problem, "Letter them so.")
+            else:
+                choices.append(choice["text"])
         answer = options["answer"]
         if kind == "choice" and len(choices) < 2:
             raise self.fail(piece.line, "a choice needs at least two choices.", "Write lines like '- a. text'.")
-        if kind == "choice" and len(answer) == 1 and answer not in "abcdefgh"[: len(choices)]:
-            raise self.fail(piece.line, f":answer: {answer} is none of the choices.", "Name one of their letters.")
+        if kind == "choice" and len(answer) == 1 and answer not in _LETTERS[: len(choices)]:
+            raise self.fail(
+                options.lines["answer"], f":answer: {answer} is none of the choices.", "Name one of their letters."
+            )
         if len(children) != 1:
-            raise self.fail(piece.line, "a prediction needs one {reveal}.", "Say what happened, and why.")
+            line = children[1].line if children else piece.line
+            raise self.fail(line, "a prediction needs one {reveal}.", "Say what happened, and why.")
         tolerance = options.get("tolerance", "0")
         try:
             slack = float(tolerance)
         except ValueError:
-            raise self.fail(piece.line, f":tolerance: is {tolerance!r}.", "It is a number.") from None
+            slack = math.nan
+        if not 0 <= slack < math.inf:
+            raise self.fail(options.lines["tolerance"], f":tolerance: is {tolerance!r}.", "It is a number, 0 or more.")
         return Predict(
             piece.argument,
             kind,
-            "\n".join(question).strip(),
+            self._need_text(piece, "\n".join(question).strip()),
             tuple(choices),
             answer,
             slack,
@@ -332,23 +387,23 @@ class _Reader:
             piece.line,
         )
 
-    def _figure(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Figure:
+    def _figure(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Figure:
         caption = self._need_text(piece, text)
         return Figure(piece.argument, caption, options["alt"], options.get("after"), piece.line)
 
-    def _claim(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Claim:
+    def _claim(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Claim:
         statement = self._need_text(piece, text)
         return Claim(
             piece.argument, statement, options["source"], options["replicated"], options.get("partly"), piece.line
         )
 
-    def _lab(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Lab:
+    def _lab(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Lab:
         return Lab(piece.argument, self._need_text(piece, text), piece.line)
 
-    def _aside(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Aside:
+    def _aside(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Aside:
         return Aside(piece.argument, self._need_text(piece, text), piece.line)
 
-    def _bonus(self, piece: _Piece, options: dict[str, str], text: str, children: list[_Piece]) -> Bonus:
+    def _bonus(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Bonus:
         return Bonus(piece.argument, self._need_text(piece, text), piece.line)
 
     # --- the whole -----------------------------------------------------------------------------
@@ -375,7 +430,7 @@ class _Reader:
                 predictions.add(block.name)
             if isinstance(block, Figure) and block.after is not None and block.after not in predictions:
                 raise self.fail(
-                    block.line,
+                    self.options[block.line].lines["after"],
                     f"figure {block.name} comes after {block.after!r}, which is no earlier prediction.",
                     "Name a {predict} that stands above it.",
                 )

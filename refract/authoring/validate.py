@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
+import math
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
-
-from markdown_it.token import Token
 
 from refract.authoring import stubs, values
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
@@ -23,12 +21,20 @@ def validate(section: Section) -> None:
     _check_figures(section, shown)
     _check_values(section, recorded)
     _check_labs(section)
+    _check_reveals(section)
     for text, line in texts(section):
         _check_links(section, text, line)
 
 
 def _fail(section: Section, line: int, problem: str, remedy: str) -> SourceError:
     return SourceError(section.paths.source, line, problem, remedy)
+
+
+def _find(section: Section, line: int, needle: str) -> int:
+    """The line, from ``line`` on, on which ``needle`` stands: a block knows only where it begins."""
+    lines = section.paths.source.read_text(encoding="utf-8").split("\n")
+    found = (place for place, text in enumerate(lines[line - 1 :], start=line) if needle in text)
+    return next(found, line)
 
 
 def _check_exercises(section: Section) -> None:
@@ -74,32 +80,67 @@ def _check_figures(section: Section, shown: dict[str, int]) -> None:
 def _check_values(section: Section, recorded: dict[str, int]) -> None:
     remedy = "Record it above with record(name, value, within=…)."
     for text, line in texts(section):
-        for name in sorted(values.quoted(text) - recorded.keys()):
-            raise _fail(section, line, f"the prose quotes {name!r}, which no code cell records.", remedy)
+        for match in values.ROLE.finditer(text):
+            line_of_role = _find(section, line, match[0])
+            if match["name"] not in recorded:
+                problem = f"the prose quotes {match['name']!r}, which no code cell records."
+                raise _fail(section, line_of_role, problem, remedy)
+            if not _is_format(match["format"] or ""):
+                problem = f"{match['format']!r} is no way to write a number."
+                raise _fail(section, line_of_role, problem, "Use a format of Python, such as .2f.")
+        if _BROKEN_ROLE in values.ROLE.sub("", text):
+            at = _find(section, line, _BROKEN_ROLE)
+            raise _fail(section, at, "a {value} that names nothing.", "Write {value}`name` or {value}`name:.2f`.")
+    for text, line in _plain_texts(section):
+        if _BROKEN_ROLE in text:
+            problem = "a {value} in a title or a text alternative, where it is not replaced."
+            raise _fail(section, _find(section, line, _BROKEN_ROLE), problem, "Say it in the text.")
     for claim in section.claims:
         for condition in filter(None, (claim.replicated, claim.partly)):
             try:
                 names = values.condition_names(condition)
             except ValueError as error:
-                raise _fail(
-                    section, claim.line, f"claim {claim.name}: {error}.", "Write a simple condition."
-                ) from error
+                line = _find(section, claim.line, condition)
+                raise _fail(section, line, f"claim {claim.name}: {error}.", "Write a simple condition.") from error
             for name in sorted(names - recorded.keys()):
                 problem = f"claim {claim.name} reads {name!r}, which no code cell records."
-                raise _fail(section, claim.line, problem, remedy)
+                raise _fail(section, _find(section, claim.line, condition), problem, remedy)
     for prediction in section.predictions:
         literal = len(prediction.answer) == 1 if prediction.kind == "choice" else _is_number(prediction.answer)
         if not literal and prediction.answer not in recorded:
             problem = f"the answer of {prediction.name} is {prediction.answer!r}, which no code cell records."
-            raise _fail(section, prediction.line, problem, remedy)
+            raise _fail(section, _find(section, prediction.line, ":answer:"), problem, remedy)
+
+
+_BROKEN_ROLE = "{value}"
+
+
+def _plain_texts(section: Section) -> Iterator[tuple[str, int]]:
+    """What is shown as it stands: titles and text alternatives."""
+    yield section.title, 1
+    for block in section.blocks:
+        match block:
+            case Aside() | Bonus():
+                yield block.title, block.line
+            case Figure():
+                yield block.alt, block.line
+
+
+def _is_format(form: str) -> bool:
+    for example in (1.5, 1, "text"):
+        try:
+            format(example, form)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def _check_labs(section: Section) -> None:
@@ -139,11 +180,20 @@ def _check_links(section: Section, text: str, line: int) -> None:
         for child in token.children or []:
             target = child.attrGet("href") if child.type == "link_open" else child.attrGet("src")
             if target:
-                _check_target(section, str(target), line + (token.map or [0])[0], image=_is_image(child))
+                _check_target(section, str(target), _find(section, line, str(target)), image=child.type == "image")
 
 
-def _is_image(token: Token) -> bool:
-    return token.type == "image"
+def _check_reveals(section: Section) -> None:
+    """Each prediction is revealed: by a figure that comes after it, or after a later one."""
+    waiting: list[Predict] = []
+    for block in section.blocks:
+        if isinstance(block, Predict):
+            waiting.append(block)
+        elif isinstance(block, Figure) and block.after:
+            waiting = []
+    if waiting:
+        problem = f"no figure comes after the prediction {waiting[0].name}: it is never revealed."
+        raise _fail(section, waiting[0].line, problem, f"Add ':after: {waiting[0].name}' to the figure that shows it.")
 
 
 def _check_target(section: Section, target: str, line: int, *, image: bool) -> None:
@@ -160,9 +210,15 @@ def _check_target(section: Section, target: str, line: int, *, image: bool) -> N
 
 
 def _anchors(text: str) -> set[str]:
-    headings = {slug(match[1]) for match in re.finditer(r"^#+ (.+)$", text, flags=re.MULTILINE)}
-    ids = {match[1] for match in re.finditer(r"^`{3,}\{\w+\} ([a-z]\w*)$", text, flags=re.MULTILINE)}
-    return headings | ids
+    """What a link may name in a source: its headings, and the ids of its directives."""
+    found: set[str] = set()
+    tokens = tokenizer().parse(text)
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "heading_open" and following is not None:
+            found.add(slug(following.content))
+        elif token.type in ("fence", "colon_fence") and token.info.strip().startswith("{"):
+            found.update(token.info.split()[-1:])
+    return found
 
 
 def _calls(section: Section, function: str, position: int) -> dict[str, int]:
