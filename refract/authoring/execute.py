@@ -25,6 +25,7 @@ from refract.paths import root
 
 CELL_SECONDS = 60  # the compute contract, on two cores
 NOTEBOOK_SECONDS = 180
+_PACKAGE = Path(__file__).resolve().parent.parent  # this refract, installed or not
 _HARD_LIMIT = 600  # a cell on a busy machine may be late; one that never ends is a defect
 
 
@@ -63,7 +64,7 @@ def execute(notebook: NotebookNode, folder: Path) -> Run:
             "REFRACT_RECORD": str(record),
             "REFRACT_HOME": str(Path(scratch) / "home"),
             "REFRACT_ROOT": str(root()),
-            "PYTHONPATH": str(root()),
+            "PYTHONPATH": os.pathsep.join([str(root()), str(_PACKAGE.parent)]),
         }
         starts: dict[str, float] = {}
 

@@ -367,8 +367,8 @@ class _Reader:
                 options.lines["answer"], f":answer: {answer} is none of the choices.", "Name one of their letters."
             )
         if len(children) != 1:
-            line = children[1].line if children else piece.line
-            raise self.fail(line, "a prediction needs one {reveal}.", "Say what happened, and why.")
+            where = children[1].line if children else piece.line
+            raise self.fail(where, "a prediction needs one {reveal}.", "Say what happened, and why.")
         tolerance = options.get("tolerance", "0")
         try:
             slack = float(tolerance)
