@@ -209,10 +209,6 @@ def reveal(name: str) -> None:
 
     prediction = _prediction(name)
     recorded = values.load(current())
-    if recording() is not None:
-        recorded = values.load_recorded(recording() / "values.json")  # type: ignore[operator]
-        display(Markdown(values.fill(prediction.reveal, recorded)))
-        return
     right = truth(prediction, recorded)
     from refract.progress import open_store
 
@@ -257,9 +253,10 @@ def hint(name: str) -> None:
     step = min(opened + 1, len(exercise.hints))
     if opened < len(exercise.hints):
         store.add_hint(current().id, name, step)
+    text = values.fill(exercise.hints[step - 1], values.load(current()))
     left = len(exercise.hints) - step
     then = f"{left} more, one a call." if left else f'That was the last. `solution("{name}")` gives the reference.'
-    display(Markdown(f"**Hint {step} of {len(exercise.hints)}.** {exercise.hints[step - 1]}\n\n*{then}*"))
+    display(Markdown(f"**Hint {step} of {len(exercise.hints)}.** {text}\n\n*{then}*"))
 
 
 def solution(name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from refract.authoring import provenance, source, values, weave
+from refract.authoring import provenance, source, timings, values, weave
 from refract.authoring.model import Section
 from refract.authoring.validate import validate
 from refract.authoring.values import Recorded
@@ -63,16 +63,17 @@ def _build(section: Section, *, execute: bool, say: Say) -> None:
     paths = section.paths
     _refuse_changed(paths)
     fresh = weave.worked(section, None)
-    kept = None if execute else _outputs_of(paths, fresh)
-    if kept is None:
+    if execute or _stale(paths, fresh):
         say(f"{paths.id}: executing the worked notebook …")
-        recorded = _execute(section, fresh, say)
+        recorded, executed = _execute(section, fresh, say), fresh
     else:
-        recorded = values.load(paths)
+        recorded, executed = values.load(paths), _read(paths.worked)
     final = weave.worked(section, recorded)
-    _carry(kept or fresh, final)
+    _carry(executed, final)
+    final.metadata["refract"]["made"] = provenance.made(paths, final)
     _write(paths.worked, nbformat.writes(final) + "\n", say)
-    _write(paths.notebook, nbformat.writes(weave.learner(section, recorded)) + "\n", say)
+    learner = weave.learner(section, recorded, timings.cells(paths))
+    _write(paths.notebook, nbformat.writes(learner) + "\n", say)
 
 
 def _execute(section: Section, notebook: NotebookNode, say: Say) -> dict[str, Recorded]:
@@ -101,25 +102,33 @@ def _execute(section: Section, notebook: NotebookNode, say: Say) -> dict[str, Re
     return run.values
 
 
-def _outputs_of(paths: SectionPaths, fresh: NotebookNode) -> NotebookNode | None:
-    """The committed worked notebook, if the code that made it is the code of today."""
-    if not paths.worked.is_file() or not paths.values.is_file():
-        return None
+def _stale(paths: SectionPaths, fresh: NotebookNode) -> list[str]:
+    """Why the committed worked notebook must be executed again; empty if today's code made it and it is whole."""
+    if not paths.worked.is_file():
+        return [f"{_name(paths.worked)} is missing."]
     committed = _read(paths.worked)
-    same = committed.metadata.get("refract", {}).get("made_by") == provenance.made_by(fresh)
-    return committed if same else None
+    told = committed.metadata.get("refract", {})
+    if told.get("made_by") != provenance.made_by(fresh):
+        return [f"{_name(paths.worked)} is stale: its code, its reference or what they import has changed."]
+    made, found = told.get("made", {}), provenance.made(paths, committed)
+    lines = [f"{name} is missing." for name in sorted(made.keys() - found.keys())]
+    lines += [f"{name} was not made by the worked notebook." for name in sorted(found.keys() - made.keys())]
+    changed = sorted(name for name in made.keys() & found.keys() if made[name] != found[name])
+    return lines + [f"{name} was changed after the worked notebook made it." for name in changed]
 
 
 def _carry(source_notebook: NotebookNode, target: NotebookNode) -> None:
-    """Move outputs, timings and provenance to the notebook whose prose is filled in."""
-    cells = {cell["id"]: cell for cell in source_notebook.cells}
-    for cell in target.cells:
-        if cell["cell_type"] == "code":
-            old = cells[cell["id"]]
-            cell["outputs"], cell["execution_count"] = old["outputs"], old["execution_count"]
-            cell.metadata.update(old.metadata)
-            cell.metadata.pop("execution", None)
+    """Move outputs, timings and provenance to the notebook whose prose is filled in: the same code, cell by cell."""
+    old_cells, new_cells = _code(source_notebook), _code(target)
+    for old, cell in zip(old_cells, new_cells, strict=True):
+        cell["outputs"], cell["execution_count"] = old["outputs"], old["execution_count"]
+        cell.metadata.update(old.metadata)
+        cell.metadata.pop("execution", None)
     target.metadata["refract"].update(source_notebook.metadata["refract"])
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell["cell_type"] == "code"]
 
 
 def _read(path: Path) -> NotebookNode:
@@ -165,19 +174,16 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _check(section: Section) -> list[str]:
     paths = section.paths
     recorded = values.load(paths)
-    drift = []
-    fresh = weave.worked(section, None)
-    if _outputs_of(paths, fresh) is None:
-        return [f"{_name(paths.worked)} is stale: its code, its reference or what they import has changed."]
-    for figure in section.figures:
-        for kind in (".json", ".png"):
-            if not (paths.figures / f"{figure.name}{kind}").is_file():
-                drift.append(f"{_name(paths.figures / (figure.name + kind))} is missing.")
+    drift = _stale(paths, weave.worked(section, None))
+    if drift:
+        return drift
     committed = _read(paths.worked)
     final = weave.worked(section, recorded)
-    if [cell["source"] for cell in final.cells] != [cell["source"] for cell in committed.cells]:
+    if [(cell["id"], cell["source"]) for cell in final.cells] != [
+        (cell["id"], cell["source"]) for cell in committed.cells
+    ]:
         drift.append(f"{_name(paths.worked)} differs from its source.")
-    expected = nbformat.writes(weave.learner(section, recorded)) + "\n"
+    expected = nbformat.writes(weave.learner(section, recorded, timings.cells(paths))) + "\n"
     if not paths.notebook.is_file() or paths.notebook.read_text(encoding="utf-8") != expected:
         drift.append(f"{_name(paths.notebook)} differs from its source.")
     return drift

@@ -35,6 +35,8 @@ from refract.authoring.model import (
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 
+CODE_WIDTH = 88  # what fits the site's column without scrolling
+
 _DIRECTIVE = re.compile(r"\{(?P<name>[^}]*)\}\s*(?P<argument>.*)", re.DOTALL)
 _OPTION = re.compile(r":(?P<key>[A-Za-z_][\w-]*):\s*(?P<value>.*)")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
@@ -231,6 +233,10 @@ class _Reader:
         except SyntaxError as error:
             line = piece.line + (error.lineno or 1)
             raise self.fail(line, f"this code does not compile: {error.msg}.", "Mend the code fence.") from error
+        for offset, text in enumerate(piece.text.split("\n"), start=1):
+            if len(text) > CODE_WIDTH:
+                problem = f"this line of code has {len(text)} columns; the page shows {CODE_WIDTH}."
+                raise self.fail(piece.line + offset, problem, "Break it.")
         return Code(piece.text, piece.line)
 
     def spec(self, piece: _Piece, allowed: tuple[str, ...] | None) -> Spec:

@@ -69,6 +69,15 @@ def _check_figures(section: Section, shown: dict[str, int]) -> None:
                 f"figure {figure.name} is shown by no code cell.",
                 f'Add show(figure, "{figure.name}") above it.',
             )
+    revealing = {figure.after for figure in section.figures}
+    for prediction in section.predictions:
+        if prediction.name not in revealing:
+            raise _fail(
+                section,
+                prediction.line,
+                f"prediction {prediction.name} is never revealed: no figure comes after it.",
+                f"Give the figure that shows the answer ':after: {prediction.name}'.",
+            )
     captioned = {figure.name for figure in section.figures}
     for name, line in shown.items():
         if name not in captioned:

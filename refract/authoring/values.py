@@ -58,10 +58,18 @@ def dump(recorded: Mapping[str, Recorded]) -> str:
 
 
 def write(value: float | int | str, form: str | None) -> str:
-    """One value as it stands in prose; floats default to three significant digits."""
+    """One value as it stands in prose; floats default to three significant digits.
+
+    Raises:
+        RefractError: ``form`` does not suit the value.
+    """
     if isinstance(value, str):
         return value
-    return format(value, form or ("d" if isinstance(value, int) else ".3g"))
+    try:
+        text = format(value, form or ("d" if isinstance(value, int) else ".3g"))
+    except ValueError as error:
+        raise RefractError(f"{value!r} cannot be written as {form!r}: {error}.", "Use another format.") from error
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def fill(text: str, recorded: Mapping[str, Recorded]) -> str:

@@ -7,13 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from urllib.parse import quote
 
 import nbformat
 from nbformat import NotebookNode
 
-from refract.authoring import stubs, values
+from refract.authoring import stubs, timings, values
 from refract.authoring.model import Aside, Block, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
+from refract.authoring.source import tokenizer
 from refract.authoring.values import Recorded
 from refract.paths import SectionPaths, repository, revision
 
@@ -95,9 +97,14 @@ def dots(count: int) -> str:
     return "●" * count + "○" * (5 - count)
 
 
-def learner(section: Section, recorded: Mapping[str, Recorded]) -> NotebookNode:
-    """The learner's notebook: stubs, checks, no answers and no outputs."""
-    return _notebook(section, list(_cells(section, recorded, worked=False)), {"kind": "learner"})
+def learner(
+    section: Section, recorded: Mapping[str, Recorded], seconds: Mapping[str, float] | None = None
+) -> NotebookNode:
+    """The learner's notebook: stubs, checks, no answers and no outputs.
+
+    ``seconds`` are the worked notebook's, by cell id: a cell that takes long says so in its first line.
+    """
+    return _notebook(section, list(_cells(section, recorded, worked=False)), {"kind": "learner"}, seconds or {})
 
 
 def worked(section: Section, recorded: Mapping[str, Recorded] | None) -> NotebookNode:
@@ -105,7 +112,9 @@ def worked(section: Section, recorded: Mapping[str, Recorded] | None) -> Noteboo
     return _notebook(section, list(_cells(section, recorded, worked=True)), {"kind": "worked"})
 
 
-def _notebook(section: Section, cells: list[Cell], metadata: dict[str, str]) -> NotebookNode:
+def _notebook(
+    section: Section, cells: list[Cell], metadata: dict[str, str], seconds: Mapping[str, float] | None = None
+) -> NotebookNode:
     ids = _Ids()
     nodes = []
     for cell in cells:
@@ -115,6 +124,9 @@ def _notebook(section: Section, cells: list[Cell], metadata: dict[str, str]) -> 
         make = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
         node = make(cell.source)
         node["id"] = ids.next(cell.role)
+        note = timings.note((seconds or {}).get(node["id"], 0)) if cell.kind == "code" else None
+        if note:
+            node["source"] = f"# {note}\n{node['source']}"
         nodes.append(node)
     notebook = nbformat.v4.new_notebook(cells=nodes)
     notebook.metadata = NotebookNode(
@@ -150,16 +162,25 @@ def _cells(section: Section, recorded: Mapping[str, Recorded] | None, *, worked:
 
 
 def split_headings(text: str) -> list[str]:
-    """Split Markdown before each second-level heading or deeper, outside fences."""
-    parts: list[list[str]] = [[]]
-    fenced = False
-    for line in text.split("\n"):
-        if line.startswith("```"):
-            fenced = not fenced
-        if re.match(r"#{2,} ", line) and not fenced and any(part.strip() for part in parts[-1]):
-            parts.append([])
-        parts[-1].append(line)
-    return ["\n".join(part).strip() for part in parts]
+    """Split Markdown before each second-level heading or deeper; what looks like one in a code fence is none."""
+    lines = text.split("\n")
+    headings = [token for token in tokenizer().parse(text) if token.type == "heading_open" and token.level == 0]
+    starts = [token.map[0] for token in headings if token.map and token.tag != "h1"]
+    parts = ("\n".join(lines[begin:end]).strip() for begin, end in pairwise([0, *starts, len(lines)]))
+    return [part for part in parts if part]
+
+
+def revealed_by(section: Section, figure: Figure) -> list[Predict]:
+    """The predictions that are revealed once a figure is seen: its own, and earlier ones that still wait."""
+    waiting: list[Predict] = []
+    for block in section.blocks:
+        if isinstance(block, Predict):
+            waiting.append(block)
+        elif isinstance(block, Figure) and block.after:
+            if block is figure:
+                return waiting
+            waiting = []
+    return []
 
 
 def _opening(section: Section, *, worked: bool) -> Iterator[Cell]:
@@ -190,8 +211,11 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
                     "code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)'
                 )
         case Figure():
-            if block.after:
-                yield Cell("code", f"reveal/{block.after}", f'reveal("{block.after}")')
+            for prediction in revealed_by(section, block):
+                if worked:
+                    yield Cell("markdown", f"reveal/{prediction.name}", f"**What happened.** {fill(prediction.reveal)}")
+                else:
+                    yield Cell("code", f"reveal/{prediction.name}", f'reveal("{prediction.name}")')
             yield Cell("markdown", f"figure/{block.name}", f"**Figure.** {fill(block.caption)}")
         case Claim():
             yield Cell("markdown", f"claim/{block.name}", _claim(block, recorded, fill))

@@ -152,3 +152,21 @@ def gram_heatmap(
         coloraxis={"colorscale": style.DIVERGING, "cmid": 0, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 14}},
     )
     return figure
+
+
+def stacked_counts(counts: dict[str, list[int]], positions: Sequence[str]) -> go.Figure:
+    """How many runs became which shape, a bar for each feature probability."""
+    colours = [style.GREY, style.SKY, style.BLUE, style.VERMILION, "#d0d4d9"]
+    figure = go.Figure()
+    for (shape, numbers), colour in zip(counts.items(), colours, strict=True):
+        figure.add_bar(x=list(positions), y=numbers, name=shape, marker_color=colour)
+    figure.update_xaxes(type="category")
+    figure.update_layout(
+        barmode="stack",
+        xaxis_title="feature probability p",
+        yaxis_title="runs",
+        width=760,
+        height=380,
+        margin={"t": 24},
+    )
+    return figure

@@ -190,7 +190,7 @@ def draw_norms(model: Trained) -> go.Figure:
 def draw_loss(model: Trained) -> go.Figure:
     """The loss over training, both axes as they are read best: steps linear, loss logarithmic."""
     figure = go.Figure(go.Scatter(x=model.steps, y=model.losses, mode="lines", line={"color": BLUE, "width": 2}))
-    figure.update_yaxes(type="log", title="loss (mean of 50 steps)", tickformat=".1g", nticks=6)
+    figure.update_yaxes(type="log", title="loss (mean of 50 steps)", tickformat="~g", nticks=5)
     figure.update_xaxes(title="step")
     figure.update_layout(height=300, margin=_MARGIN, title="Loss")
     return figure

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import plotly.graph_objects as go
 import streamlit as st
 
-from refract.authoring import values
+from refract.authoring import timings, values
 from refract.authoring.model import Aside, Bonus, Claim, Code, Figure, Lab
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
@@ -26,8 +26,12 @@ _VERDICTS = {
 }
 
 
-def code(block: Code) -> None:
+def code(block: Code, seconds: float = 0) -> None:
+    """Given code, with what the worked notebook measured if it takes long."""
     st.code(block.source, language="python")
+    note = timings.note(seconds)
+    if note:
+        st.caption(note)
 
 
 def figure(paths: SectionPaths, block: Figure, recorded: dict[str, Recorded], settled: Collection[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from refract.authoring import timings
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
@@ -47,6 +48,7 @@ def _items(
     paths = doc.section.paths
     given = {prediction.name: prediction for prediction in summary.predictions}
     settled = set(given) | skipped
+    seconds = iter(timings.of_given_code(paths))
     later: list[Callable[[], None]] = []
     for item in doc.items:
         if isinstance(item, Box) and isinstance(item.block, Lab):
@@ -57,7 +59,7 @@ def _items(
             if isinstance(item, Box) and isinstance(item.block, Predict):
                 predict.render(paths, item.block, recorded, given.get(item.block.name), item.block.name in skipped)
             else:
-                _one(paths, item, recorded, settled)
+                _one(paths, item, recorded, settled, seconds)
         except RefractError as error:
             text.problem(error, _what(item))
         if isinstance(item, Heading) and item.level == 1:
@@ -77,7 +79,9 @@ def _in(place: DeltaGenerator, paths: SectionPaths, item: Box, recorded: dict[st
     return draw
 
 
-def _one(paths: SectionPaths, item: Item, recorded: dict[str, Recorded], settled: set[str]) -> None:
+def _one(
+    paths: SectionPaths, item: Item, recorded: dict[str, Recorded], settled: set[str], seconds: Iterator[float]
+) -> None:
     match item:
         case Heading():
             text.document_heading(paths, item, recorded)
@@ -88,7 +92,7 @@ def _one(paths: SectionPaths, item: Item, recorded: dict[str, Recorded], settled
         case Box(block=Exercise() as block, level=level):
             exercise.render(paths, block, recorded, level)
         case Box(block=Code() as block):
-            blocks.code(block)
+            blocks.code(block, next(seconds, 0))
         case Box(block=Figure() as block):
             blocks.figure(paths, block, recorded, settled)
         case Box(block=Claim() as block):
@@ -114,7 +118,9 @@ def _under_title(doc: Document, summary: SectionSummary) -> None:
         known = {exercise.name for exercise in doc.section.exercises}
         passed = sum(state.passed for name, state in summary.exercises.items() if name in known)
         counted = "1 exercise" if total == 1 else f"{total} exercises"
-        st.caption(f"{counted}, about {doc.section.minutes} minutes of work. You have passed {passed}.")
+        machine = timings.total(paths)
+        computing = f" The machine computes for {timings.about(machine)}." if machine else ""
+        st.caption(f"{counted}, about {doc.section.minutes} minutes of work.{computing} You have passed {passed}.")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button("Open in Colab", pages.colab(paths), icon=":material/open_in_new:")
         st.code(f"python -m refract start {paths.section}", language="bash", width="content")
