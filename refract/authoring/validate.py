@@ -21,7 +21,6 @@ def validate(section: Section) -> None:
     _check_figures(section, shown)
     _check_values(section, recorded)
     _check_labs(section)
-    _check_reveals(section)
     for text, line in texts(section):
         _check_links(section, text, line)
 
@@ -190,19 +189,6 @@ def _check_links(section: Section, text: str, line: int) -> None:
             target = child.attrGet("href") if child.type == "link_open" else child.attrGet("src")
             if target:
                 _check_target(section, str(target), _find(section, line, str(target)), image=child.type == "image")
-
-
-def _check_reveals(section: Section) -> None:
-    """Each prediction is revealed: by a figure that comes after it, or after a later one."""
-    waiting: list[Predict] = []
-    for block in section.blocks:
-        if isinstance(block, Predict):
-            waiting.append(block)
-        elif isinstance(block, Figure) and block.after:
-            waiting = []
-    if waiting:
-        problem = f"no figure comes after the prediction {waiting[0].name}: it is never revealed."
-        raise _fail(section, waiting[0].line, problem, f"Add ':after: {waiting[0].name}' to the figure that shows it.")
 
 
 def _check_target(section: Section, target: str, line: int, *, image: bool) -> None:

@@ -146,7 +146,10 @@ def digest(notebook: NotebookNode) -> str:
 
 
 def _cells(section: Section, recorded: Mapping[str, Recorded] | None, *, worked: bool) -> Iterator[Cell]:
+    anchors = _notebook_anchors(section)
+
     def fill(text: str) -> str:
+        text = re.sub(r"\]\(#([^)]+)\)", lambda match: f"](#{anchors.get(match[1], match[1])})", text)
         return text if recorded is None else values.fill(text, recorded)
 
     first = True
@@ -161,6 +164,13 @@ def _cells(section: Section, recorded: Mapping[str, Recorded] | None, *, worked:
             yield from _block(section, block, recorded, fill, worked=worked)
 
 
+def _notebook_anchors(section: Section) -> dict[str, str]:
+    """Jupyter anchors a heading as it is written, with hyphens; the sources use GitHub's anchors."""
+    prose = "\n".join(block.text for block in section.blocks if isinstance(block, Prose))
+    headings = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {slug(heading): heading.strip().replace(" ", "-") for heading in headings}
+
+
 def split_headings(text: str) -> list[str]:
     """Split Markdown before each second-level heading or deeper; what looks like one in a code fence is none."""
     lines = text.split("\n")
@@ -168,19 +178,6 @@ def split_headings(text: str) -> list[str]:
     starts = [token.map[0] for token in headings if token.map and token.tag != "h1"]
     parts = ("\n".join(lines[begin:end]).strip() for begin, end in pairwise([0, *starts, len(lines)]))
     return [part for part in parts if part]
-
-
-def revealed_by(section: Section, figure: Figure) -> list[Predict]:
-    """The predictions that are revealed once a figure is seen: its own, and earlier ones that still wait."""
-    waiting: list[Predict] = []
-    for block in section.blocks:
-        if isinstance(block, Predict):
-            waiting.append(block)
-        elif isinstance(block, Figure) and block.after:
-            if block is figure:
-                return waiting
-            waiting = []
-    return []
 
 
 def _opening(section: Section, *, worked: bool) -> Iterator[Cell]:
@@ -211,11 +208,12 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
                     "code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)'
                 )
         case Figure():
-            for prediction in revealed_by(section, block):
+            if block.after and block is next(figure for figure in section.figures if figure.after == block.after):
+                prediction = next(item for item in section.predictions if item.name == block.after)
                 if worked:
-                    yield Cell("markdown", f"reveal/{prediction.name}", f"**What happened.** {fill(prediction.reveal)}")
+                    yield Cell("markdown", f"reveal/{block.after}", f"**What happened.** {fill(prediction.reveal)}")
                 else:
-                    yield Cell("code", f"reveal/{prediction.name}", f'reveal("{prediction.name}")')
+                    yield Cell("code", f"reveal/{block.after}", f'reveal("{block.after}")')
             yield Cell("markdown", f"figure/{block.name}", f"**Figure.** {fill(block.caption)}")
         case Claim():
             yield Cell("markdown", f"claim/{block.name}", _claim(block, recorded, fill))

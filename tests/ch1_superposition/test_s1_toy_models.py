@@ -4,6 +4,7 @@ Expected values are worked by hand, by slow loops, or follow from an invariance;
 Statistical bounds are six standard errors wide: a false alarm has a probability below 1e-8 a check.
 """
 
+import contextlib
 import math
 
 import pytest
@@ -461,6 +462,102 @@ def test_train_moves(train_toy_models):
     expect(bool((spy.biases[-1] != 0).any()), "b never moved.")
 
 
+@title("W starts with Xavier's variance, b at 0")
+def test_train_start(train_toy_models):
+    spy = _Spy()
+    train_toy_models(PROBABILITY[:1].expand(1000, 3), IMPORTANCE, 2, n_steps=1, batch=1, model=spy)
+    expect(len(spy.weights) == 1, f"In one step the network was called {len(spy.weights)} times.")
+    entries = spy.weights[0].double()
+    mean, variance, right = entries.mean(), entries.var(), 2 / (3 + 2)
+    error = (right / entries.numel()) ** 0.5
+    expect(bool(mean.abs() < 6 * error), f"The entries of W should average 0 at first; they average {mean:.3f}.")
+    # the sample variance of N normal numbers is off by sqrt(2 / N) of itself, that of uniform ones by less
+    bound = 6 * right * (2 / entries.numel()) ** 0.5
+    given = "3 features and 2 hidden units, before the first step"
+    expect_close(variance, right, what="the variance of W's entries", given=given, rtol=0, atol=bound)
+    expect(bool((spy.biases[0] == 0).all()), "b should be 0 before the first step.")
+
+
+class _Enough(Exception):
+    """Ends the training from within the network."""
+
+
+class _Slope:
+    """A network whose squared output is linear in W and b.
+
+    With x = 0 the loss has the same gradient at every step, in proportion to importance. So Adam's two averages
+    are that gradient and its square, and each step moves every weight by the learning rate.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        self.weights: list[Tensor] = []
+        self.batch = 0
+
+    def __call__(self, W: Tensor, b: Tensor, x: Tensor) -> Tensor:
+        self.weights.append(W.detach().clone())
+        self.batch = len(x)
+        if len(self.weights) == self.calls:
+            raise _Enough
+        return (20 + W[:, 0] + b).sqrt().expand_as(x)  # 20: positive for certain
+
+    def rates(self) -> Tensor:
+        """How far the weights went at each step, for each weight."""
+        return -torch.stack(self.weights).diff(dim=0)
+
+
+def _slide(train_toy_models, calls: int, **options) -> _Slope:
+    """Train on it until it has been called so often."""
+    slope = _Slope(calls)
+
+    def on_step(step: int, _: Tensor) -> None:
+        if step == calls:
+            raise _Enough
+
+    nothing = torch.zeros(2, 3, dtype=torch.float64)
+    with contextlib.suppress(_Enough):
+        train_toy_models(nothing, IMPORTANCE.double(), 1, model=slope, on_step=on_step, **options)
+    came = len(slope.weights)
+    expect(came > 0, "The network passed as `model` was never called.", mistake="default_model_always")
+    expect(came == calls, f"The network should be called once a step; after {calls} steps that was {came} times.")
+    return slope
+
+
+@title("The learning rate falls linearly, to zero after the last step")
+def test_train_rate_falls(train_toy_models):
+    rates = _slide(train_toy_models, 5, n_steps=5, batch=2, learning_rate=0.1).rates()
+    right = torch.tensor([0.1, 0.08, 0.06, 0.04], dtype=torch.float64).view(4, 1, 1, 1).expand(4, 2, 1, 3)
+    given = "a gradient that stays the same, n_steps = 5 and learning_rate = 0.1 (Adam then moves by the learning rate)"
+    expect_close(rates, right, what="the way W goes in the first four steps", given=given)
+
+
+@title("Left out, n_steps is 3000, batch is 256 and learning_rate is 0.01")
+def test_train_defaults(train_toy_models):
+    slope = _slide(train_toy_models, 3)
+    expect(slope.batch == 256, f"With `batch` left out, a batch had {slope.batch} rows.")
+    first, second = slope.rates().mean(dim=(1, 2, 3))
+    expect_close(first, 0.01, what="the way W goes in the first step", given="`learning_rate` left out")
+    # a rate that falls linearly to zero loses 1 / n_steps of its first value at each step
+    given = "`n_steps` left out"
+    expect_close(1 - second / first, 1 / 3000, what="the fall of the rate in a step", given=given, atol=0)
+
+
+@title("W and b are made on the device of feature_probability")
+def test_train_device(train_toy_models):
+    devices: list[tuple[str, torch.device]] = []
+
+    def network(W: Tensor, b: Tensor, _: Tensor) -> Tensor:
+        devices.extend([("W", W.device), ("b", b.device)])
+        raise _Enough
+
+    # every machine has the device `meta`: its tensors have a shape and no numbers
+    with contextlib.suppress(_Enough):
+        train_toy_models(PROBABILITY.to("meta"), IMPORTANCE.to("meta"), 2, n_steps=1, batch=8, model=network)
+    expect(len(devices) > 0, "The network passed as `model` was never called.", mistake="default_model_always")
+    for name, device in devices:
+        expect(device.type == "meta", f"feature_probability is on the device `meta`, but {name} is on `{device}`.")
+
+
 @title("It learns: two features in two hidden units come back almost perfectly")
 def test_train_learns(train_toy_models):
     W, b = train_toy_models(torch.full((2, 2), 0.8), torch.ones(2), 2, n_steps=400, batch=128, learning_rate=0.03)
@@ -519,8 +616,9 @@ def test_train_default_model(train_toy_models):
 
 @title("float64 in, float64 out")
 def test_train_float64(train_toy_models):
-    W, _ = train_toy_models(PROBABILITY.double(), IMPORTANCE.double(), 2, n_steps=2, batch=8)
-    expect_dtype(W, torch.float64, what="W", given="feature_probability in float64")
+    W, b = train_toy_models(PROBABILITY.double(), IMPORTANCE.double(), 2, n_steps=2, batch=8)
+    for name, tensor in (("W", W), ("b", b)):
+        expect_dtype(tensor, torch.float64, what=name, given="feature_probability in float64")
 
 
 # --- representation_norms ----------------------------------------------------------------------
