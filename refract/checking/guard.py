@@ -38,7 +38,7 @@ def seed_of(text: str) -> int:
 
 @contextmanager
 def isolated(name: str) -> Iterator[None]:
-    """Fork the random generators of torch, numpy and random, seeded by ``name``; restore them and all settings."""
+    """Fork the random generators of torch, numpy and random, seeded by ``name``; one thread; restore all afterwards."""
     import numpy as np
     import torch
 
@@ -47,6 +47,7 @@ def isolated(name: str) -> Iterator[None]:
     numpy_generator, python_state = np.random.mtrand.get_bit_generator(), random.getstate()
     with torch.random.fork_rng(devices=_devices()):
         seed_everything(seed_of(name))
+        torch.set_num_threads(1)  # tests are small: threads that wait for each other cost more than they bring
         try:
             yield
         finally:

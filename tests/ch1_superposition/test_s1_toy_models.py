@@ -560,23 +560,26 @@ def test_train_device(train_toy_models):
 
 @title("It learns: two features in two hidden units come back almost perfectly")
 def test_train_learns(train_toy_models):
-    W, b = train_toy_models(torch.full((2, 2), 0.8), torch.ones(2), 2, n_steps=400, batch=128, learning_rate=0.03)
-    x = torch.rand(512, 2, 2)
+    p = torch.full((9, 2), 0.8)
+    W, b = train_toy_models(p, torch.ones(2), 2, n_steps=150, batch=64, learning_rate=0.05)
+    x = torch.rand(256, 9, 2)
     loss = (x - _network(W, b, x)).square().sum(dim=-1).mean(dim=0)
+    # About one run in 200 gets stuck, so five of nine do with a probability below 1e-8.
     expect(
-        bool((loss < 0.02).all()),
-        f"After 400 steps the losses should be near 0 (untrained they are about 0.5); they are {show(loss)}.",
+        bool(loss.median() < 0.05),
+        f"After 150 steps most losses should be near 0 (untrained they are about 0.5); they are {show(loss)}.",
     )
 
 
 @title("Importance counts: with room for one feature, the important one is kept")
 def test_train_uses_importance(train_toy_models):
     importance = torch.tensor([0.01, 1.0])
-    W, _ = train_toy_models(torch.ones(2, 2), importance, 1, n_steps=300, batch=64, learning_rate=0.03)
+    W, _ = train_toy_models(torch.ones(9, 2), importance, 1, n_steps=100, batch=32, learning_rate=0.05)
     norms = W.norm(dim=1)
+    # As above: one run in 200 ends otherwise.
     expect(
-        bool((norms[:, 1] > norms[:, 0]).all()),
-        f"Importance is [0.01, 1], but feature 0 is stored more strongly: the lengths are {show(norms)}.",
+        bool((norms[:, 1] - norms[:, 0]).median() > 0),
+        f"Importance is [0.01, 1], but most instances store feature 0 more strongly: the lengths are {show(norms)}.",
     )
 
 
