@@ -17,6 +17,11 @@ from refract.checking.marks import mistake, title
 # --- sample_features ---------------------------------------------------------------------------
 
 DRAWS = 20_000
+DEVICES = [
+    "cpu",
+    *(["cuda"] if torch.cuda.is_available() else []),
+    *(["mps"] if torch.backends.mps.is_available() else []),
+]
 
 
 @title("The shape is (batch, instance, feature)")
@@ -134,7 +139,15 @@ def test_sample_calls_differ(sample_features):
     expect(not torch.equal(sample_features(8, p), sample_features(8, p)), "Two calls gave the same batch.")
 
 
-@title("dtype and device follow feature_probability, which stays as it was")
+@title("The device is that of feature_probability")
+@pytest.mark.parametrize("device", DEVICES)
+def test_sample_device(sample_features, device):
+    x = sample_features(4, torch.full((2, 3), 0.5, device=device))
+    expect_tensor(x, what="the batch", given=f"feature_probability on {device}", shape=(4, 2, 3))
+    expect(x.device.type == device, f"With feature_probability on {device}, the batch is on {x.device.type}.")
+
+
+@title("dtype follows feature_probability, which stays as it was")
 def test_sample_dtype(sample_features):
     p = torch.full((2, 3), 0.5, dtype=torch.float64)
     before = p.clone()
@@ -242,6 +255,14 @@ def test_reconstruct_gradient(reconstruct):
 
 def _slow_differentiable(W: Tensor, b: Tensor, x: Tensor) -> Tensor:
     return torch.stack([torch.relu(x[:, i] @ W[i].T @ W[i] + b[i]) for i in range(len(W))], dim=1)
+
+
+@title("It runs where its inputs are")
+@pytest.mark.parametrize("device", DEVICES)
+def test_reconstruct_device(reconstruct, device):
+    W, b, x = (tensor.to(device) for tensor in _toy(2, 2, 3, 4))
+    y = expect_tensor(reconstruct(W, b, x), what="the output", given=f"everything on {device}", shape=(4, 2, 3))
+    expect(y.device.type == device, f"With everything on {device}, the output is on {y.device.type}.")
 
 
 @title("float64 stays float64, and nothing that came in has changed")
