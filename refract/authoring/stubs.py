@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refract.errors import RefractError
@@ -54,11 +55,19 @@ def _read(path: str, text: str) -> Reference:
 
 def _slice(lines: list[str], start: int, node: ast.stmt, following: ast.stmt | None) -> str:
     """The node's lines, with the indented comments that follow its last statement (a closing marker, say)."""
-    end = node.end_lineno or start
     limit = following.lineno - 1 if following is not None else len(lines)
-    while end < limit and lines[end].startswith((" ", "\t")) and lines[end].strip().startswith("#"):
-        end += 1
-    return "\n".join(lines[start - 1 : end])
+    return "\n".join(lines[start - 1 : _with_comments(lines, node.end_lineno or start, limit, 0)])
+
+
+def _with_comments(lines: list[str], end: int, limit: int, indent: int) -> int:
+    """``end``, moved past the comments below it that are indented by more than ``indent``."""
+    for place in range(end, limit):
+        text = lines[place].lstrip()
+        if text.startswith("#") and len(lines[place]) - len(text) > indent:
+            end = place + 1
+        elif text:
+            break
+    return end
 
 
 def solution_source(paths: SectionPaths, name: str) -> str:
@@ -75,7 +84,13 @@ def stub(paths: SectionPaths, name: str) -> str:
     """
     source = _symbol(paths, name)
     text = _cut_regions(source, paths, name) if BEGIN in source or END in source else _cut_bodies(source)
-    compile(text, f"<stub of {name}>", "exec", dont_inherit=True)
+    where = f"{paths.reference}: the stub of {name}"
+    if _STOP not in text:
+        raise RefractError(f"{where} is its answer: nothing was taken out.", f"Mark the answer: {BEGIN} and {END}.")
+    try:
+        compile(text, f"<stub of {name}>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise RefractError(f"{where} does not compile: {error.msg}.", "Begin its body on a line of its own.") from error
     return text
 
 
@@ -111,26 +126,28 @@ def _cut_regions(source: str, paths: SectionPaths, name: str) -> str:
 
 def _cut_bodies(source: str) -> str:
     lines = source.split("\n")
-    node = ast.parse(source).body[0]
-    functions: list[ast.FunctionDef]
-    if isinstance(node, ast.FunctionDef):
-        functions = [node]
-    else:
-        assert isinstance(node, ast.ClassDef)
-        functions = [child for child in node.body if isinstance(child, ast.FunctionDef)]
-    for function in reversed(functions):
+    for function in reversed(list(_functions(ast.parse(source).body))):
         body = function.body
-        has_docstring = isinstance(body[0], ast.Expr) and isinstance(getattr(body[0], "value", None), ast.Constant)
-        # comments may stand between the signature and the first statement: they go too
-        start = (body[0].end_lineno or body[0].lineno) if has_docstring else _signature_end(lines, function)
-        indent = " " * body[0].col_offset
-        lines[start : function.end_lineno] = [f"{indent}{_STOP}"]
+        # comments may stand between the signature and the first statement, and after the last: they go too
+        start = body[0].end_lineno or 0 if ast.get_docstring(function) is not None else _signature_end(lines, function)
+        end = _with_comments(lines, function.end_lineno or start, len(lines), function.col_offset)
+        lines[start:end] = [f"{' ' * body[0].col_offset}{_STOP}"]
     return "\n".join(lines)
 
 
-def _signature_end(lines: list[str], function: ast.FunctionDef) -> int:
+def _functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions of a module or class and of the classes in it, in order; not those within functions."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node.body)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def _signature_end(lines: list[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """The line after which the body begins (the signature's colon ends it)."""
-    line = function.body[0].lineno - 1
+    first = function.body[0]
+    line = min([first.lineno, *(decorator.lineno for decorator in getattr(first, "decorator_list", []))]) - 1
     while line > function.lineno and (not lines[line - 1].strip() or re.match(r"\s*#", lines[line - 1])):
         line -= 1
     return line
