@@ -33,7 +33,8 @@ class Recorded:
         """Whether ``other``, from another run, is the same to within this value's tolerance."""
         if isinstance(self.value, str) or isinstance(other.value, str):
             return self.value == other.value
-        return abs(self.value - other.value) <= self.within
+        rounding = 1e-9 * max(1.0, abs(self.value))  # 1.0 and 0.7 are 0.3 apart, whatever floats say
+        return abs(self.value - other.value) <= self.within + rounding
 
 
 def load(paths: SectionPaths) -> dict[str, Recorded]:
@@ -127,7 +128,18 @@ def condition_names(condition: str) -> set[str]:
     for node in ast.walk(tree):
         if not isinstance(node, allowed) or (isinstance(node, ast.Call) and not _is_abs(node)):
             raise ValueError(f"{condition!r} is more than arithmetic, comparisons, and/or/not and abs()")
+    if not _is_statement(tree.body):
+        raise ValueError(f"{condition!r} compares nothing, so it is neither true nor false")
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"abs"}
+
+
+def _is_statement(node: ast.expr) -> bool:
+    match node:
+        case ast.BoolOp(values=parts):
+            return all(map(_is_statement, parts))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _is_statement(operand)
+    return isinstance(node, ast.Compare)
 
 
 def _is_abs(node: ast.Call) -> bool:
@@ -135,14 +147,24 @@ def _is_abs(node: ast.Call) -> bool:
 
 
 def holds(condition: str, recorded: Mapping[str, Recorded]) -> bool:
-    """Whether a claim's condition is true of the recorded values."""
+    """Whether a claim's condition is true of the recorded values.
+
+    Raises:
+        RefractError: it reads what nothing recorded, divides by zero, or compares text with numbers.
+    """
     missing = condition_names(condition) - recorded.keys()
     if missing:
         raise RefractError(
             f"The condition {condition!r} reads {', '.join(sorted(missing))}, which was never recorded.",
             "Record it in a code cell and run `python -m refract build`.",
         )
-    return bool(_evaluate(ast.parse(condition, mode="eval").body, recorded))
+    try:
+        return bool(_evaluate(ast.parse(condition, mode="eval").body, recorded))
+    except (ArithmeticError, TypeError) as error:
+        found = ", ".join(f"{name} = {recorded[name].value!r}" for name in sorted(condition_names(condition)))
+        raise RefractError(
+            f"The condition {condition!r} cannot be decided with {found}: {error}.", "Mend the condition."
+        ) from error
 
 
 def _evaluate(node: ast.AST, recorded: Mapping[str, Recorded]) -> Any:
