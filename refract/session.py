@@ -184,7 +184,7 @@ def predict(name: str, answer: str | float | None = None, confidence: float | No
             print(f'Write your answer and how sure you are: predict("{name}", {_example(prediction)}, confidence=0.7)')
         return
     given = parse_answer(prediction, answer)
-    if confidence is not None and not 0 <= confidence <= 1:
+    if confidence is not None and not (isinstance(confidence, int | float) and 0 <= confidence <= 1):
         raise RefractError(f"confidence={confidence!r} is no probability.", "Write 0.8 for 80 per cent.")
     from refract.progress import open_store
 
