@@ -560,7 +560,7 @@ def test_the_learner_s_definitions_can_be_made(paths, notebook, capsys, monkeypa
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(session, "_current", None)
     space: dict = {}
-    names = []
+    names: list[str] = []
     for cell in notebook.cells:
         role = re.search(r"(top-setup|top-imports|exercise-(?P<name>\w+)-answer)$", cell["id"])
         if cell["cell_type"] == "code" and role:
