@@ -92,7 +92,7 @@ def _execute(section: Section, notebook: NotebookNode, say: Say) -> dict[str, Re
         say(f"{paths.id}: the worked notebook took {run.seconds:.0f} s; the limit is {execution.NOTEBOOK_SECONDS} s.")
     for name, text in run.figures.items():
         _write(paths.figures / f"{name}.json", execution.thin(text), say)
-        _write_bytes(paths.figures / f"{name}.png", drawn[name])
+        _write(paths.figures / f"{name}.png", drawn[name], say)
     for stale in set(paths.figures.glob("*.*")) - {
         paths.figures / f"{name}{kind}" for name in run.figures for kind in (".json", ".png")
     }:
@@ -152,20 +152,17 @@ def _refuse_changed(paths: SectionPaths) -> None:
         )
 
 
-def _write(path: Path, text: str, say: Say) -> None:
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+def _write(path: Path, new: str | bytes, say: Say) -> None:
+    """Write what is new, whole or not at all, and say so."""
+    content = new.encode("utf-8") if isinstance(new, str) else new
+    if path.is_file() and path.read_bytes() == content:
         return
-    _write_bytes(path, text.encode("utf-8"))
-    say(f"wrote {_name(path)}")
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
     Path(file.name).chmod(0o644)
     os.replace(file.name, path)  # noqa: PTH105  (atomic on every platform)
+    say(f"wrote {_name(path)}")
 
 
 # --- checking ----------------------------------------------------------------------------------
