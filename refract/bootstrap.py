@@ -43,11 +43,12 @@ def install_missing() -> list[str]:
     lacking = [name for name in names if name in UNTOUCHED]
     if lacking:
         raise RefractError(
-            f"{' and '.join(lacking)} is not installed here.",
+            f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed here.",
             "Install it first (pytorch.org says how for your machine), then run this cell again.",
         )
     if not absent:
         return []
+    print(f"Installing {', '.join(names)}. It takes about half a minute.", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         held = [f"{name}=={importlib.metadata.version(name)}" for name in UNTOUCHED]
@@ -55,8 +56,9 @@ def install_missing() -> list[str]:
         command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints), *absent]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        reason = (done.stderr.strip() or "pip gave no reason").splitlines()[-1]
         raise RefractError(
-            f"Installing {', '.join(names)} failed: {done.stderr.strip().splitlines()[-1:] or 'no message'}.",
+            f"Installing {', '.join(names)} failed: {reason}",
             "Check the connection and run this cell again.",
         )
     importlib.invalidate_caches()

@@ -34,7 +34,10 @@ if course is None and importlib.util.find_spec("refract") is None:
     course = here / "refract-course"
     if not course.exists():
         source = "{repository}"
-        subprocess.run(["git", "clone", "-q", "--depth", "1", "-b", "{revision}", source, str(course)], check=True)
+        clone = ["git", "clone", "-q", "--depth", "1", "-b", "{revision}", source, str(course)]
+        done = subprocess.run(clone, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"The course could not be fetched from {{source}}:\\n{{done.stderr}}")
     sys.path.insert(0, str(course))
     from refract.bootstrap import install_missing
 
