@@ -126,7 +126,15 @@ def total(numbers: Sequence[int]) -> int:
 TOOLS = '''\
 """What the reference imports."""
 
-START = 0
+from solutions.ch1_toy.deeper import ZERO
+
+START = ZERO
+'''
+
+DEEPER = '''\
+"""What that imports."""
+
+ZERO = 0
 '''
 
 TESTS = '''\
@@ -150,6 +158,7 @@ def write(root: Path, source: str = SOURCE, reference: str = REFERENCE) -> None:
         "chapters/ch1_toy/s1_sums.md": source,
         "solutions/ch1_toy/s1_sums.py": reference,
         "solutions/ch1_toy/tools.py": TOOLS,
+        "solutions/ch1_toy/deeper.py": DEEPER,
         "tests/ch1_toy/test_s1_sums.py": TESTS,
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

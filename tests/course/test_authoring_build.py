@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from refract.authoring import execute, source, values, weave
+from refract.authoring import execute, provenance, source, values, weave
 from refract.authoring.build import build
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
 from tests.course import authoring_toy as toy
-from tests.course.authoring_toy import REFERENCE, SECTION, SOURCE, TOOLS
+from tests.course.authoring_toy import DEEPER, REFERENCE, SECTION, SOURCE, TOOLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -147,7 +147,8 @@ DRIFT: dict[str, tuple[str, str | None, str, list[str]]] = {
     "code changed": ("chapters/ch1_toy/s1_sums.md", "list(range(10))", "list(range(0, 10))", [STALE]),
     "reference changed": ("solutions/ch1_toy/s1_sums.py", "+= number", "+= 1 * number", [STALE]),
     "docstring of the reference changed": ("solutions/ch1_toy/s1_sums.py", "that of nothing", "of nothing", [STALE]),
-    "an imported module changed": ("solutions/ch1_toy/tools.py", "START = 0", "START = -0", [STALE]),
+    "an imported module changed": ("solutions/ch1_toy/tools.py", "START = ZERO", "START = -ZERO", [STALE]),
+    "what that module imports changed": ("solutions/ch1_toy/deeper.py", "ZERO = 0", "ZERO = -0", [STALE]),
     "the learner's notebook edited": (LEARNER, "check(total)", "check(sum)", [f"{LEARNER} differs from its source."]),
     "the learner's notebook deleted": (LEARNER, None, "", [f"{LEARNER} differs from its source."]),
     "the worked notebook's prose edited": (BOOK, "The mean is", "The median is", [f"{BOOK} differs from its source."]),
@@ -193,6 +194,29 @@ def test_the_check_reports_drift(course, no_kernel, case):
         assert said == [*expected, "Run `python -m refract build` and commit what it writes."]
     else:
         assert (code, said) == (0, ["Everything generated is in step with its source."])
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [
+        ("refract/plots/style.py", True),  # every set-up turns it on
+        ("refract/plots/lines.py", True),
+        ("refract/plots/__init__.py", True),
+        ("refract/plots/unused.py", False),
+        ("refract/session.py", False),
+        ("refract/checking/__init__.py", False),
+    ],
+)
+def test_what_makes_figures_counts_and_the_machinery_does_not(tmp_path, monkeypatch, module, counts):
+    monkeypatch.setenv("REFRACT_ROOT", str(tmp_path))
+    cell = "from refract.plots.lines import draw\nfrom refract.session import bar\nimport refract.checking"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    for name in ("plots/style", "plots/lines", "plots/__init__", "plots/unused", "session", "checking/__init__"):
+        (tmp_path / f"refract/{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"refract/{name}.py").write_text("from refract.plots import style\n")
+    before = provenance.made_by(notebook)
+    (tmp_path / module).write_text("from refract.plots import style  # changed\n")
+    assert (provenance.made_by(notebook) != before) is counts
 
 
 def test_a_figure_that_nothing_made_is_drift(course, no_kernel):
@@ -407,5 +431,5 @@ def test_the_notebooks_say_which_section_they_are(paths):
 
 
 def test_the_toy_is_what_these_tests_think():
-    for text, old in ((SOURCE, "Read on;"), (REFERENCE, "+= number"), (TOOLS, "START = 0")):
+    for text, old in ((SOURCE, "Read on;"), (REFERENCE, "+= number"), (TOOLS, "START = ZERO"), (DEEPER, "ZERO = 0")):
         assert text.count(old) == 1

@@ -647,11 +647,9 @@ def test_an_exercise_may_show_code(course):
 
 
 def test_a_class_may_be_an_exercise(course):
-    SECTION.reference.write_text(
-        REFERENCE.replace("def total", "class Total:\n    pass\n\n\ndef _total"), encoding="utf-8"
-    )
-    text = changed("{exercise} total", "{exercise} Total")
-    assert read(text).exercises[0].name == "Total"
+    text = "class Total:\n    def add(self, number):\n        return number\n\n\ndef _total"
+    SECTION.reference.write_text(REFERENCE.replace("def total", text), encoding="utf-8")
+    assert read(changed("{exercise} total", "{exercise} Total")).exercises[0].name == "Total"
 
 
 def test_directives_may_be_colon_fences(course):
