@@ -112,7 +112,7 @@ def bar(n_steps: int, label: str) -> Callable[[int, Any], None] | None:
     """An ``on_step`` for a training run: a progress bar with the time that is left."""
     if recording() is not None:
         return None
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # the plain bar: the one with widgets warns where they are not installed
 
     progress = tqdm(total=n_steps, desc=label, mininterval=0.2)
 
@@ -233,6 +233,7 @@ def reveal(name: str) -> None:
 
 
 def _exercise(name: str) -> Exercise:
+    name = getattr(name, "__name__", name)  # hint(reconstruct) is as good as hint("reconstruct")
     section = source.load(current())
     exercise = section.exercise(name)
     if exercise is None:
@@ -248,6 +249,7 @@ def hint(name: str) -> None:
     from refract.progress import open_store
 
     exercise = _exercise(name)
+    name = exercise.name
     store = open_store()
     opened = store.hints_opened(current().id, name)
     step = min(opened + 1, len(exercise.hints))
@@ -267,7 +269,7 @@ def solution(name: str) -> Any:
 
     from refract.progress import open_store
 
-    _exercise(name)
+    name = _exercise(name).name
     answer = reference.get(current(), name)
     open_store().add_solution(current().id, name)
     text = html.escape(stubs.solution_source(current(), name))

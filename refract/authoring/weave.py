@@ -245,7 +245,7 @@ def _exercise(section: Section, block: Exercise, fill, *, worked: bool) -> Itera
     yield Cell("code", f"exercise/{name}-answer", stubs.stub(section.paths, name))
     yield Cell("code", f"exercise/{name}-check", f"check({name})")
     stuck = (
-        f'# Stuck? Take the "#" off the first line and run it once per hint; the second line fetches the reference.\n'
+        "# Stuck? Uncomment hint(...) and run this cell once per hint; solution(...) fetches the reference.\n"
         f'# hint("{name}")\n'
         f'# {name} = solution("{name}")'
     )

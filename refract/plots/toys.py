@@ -100,6 +100,7 @@ def norm_bars(
         )
     stored = superposition[norms > 0.5]
     figure.update_yaxes(range=[0, max(1.2, 1.05 * float(norms.max()))], tickvals=[0, 1])
+    figure.update_yaxes(title_text="length", row=(instances + 1) // 2, col=1)
     figure.update_xaxes(title_text="feature, most important first", row=instances, col=1)
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     figure.update_layout(
@@ -110,7 +111,7 @@ def norm_bars(
         coloraxis={
             "colorscale": style.SEQUENTIAL,
             "cmin": 0,
-            "cmax": max(1.0, round(float(stored.max()), 1)) if len(stored) else 1.0,
+            "cmax": min(2.0, max(1.0, round(float(stored.max()), 1))) if len(stored) else 1.0,
             "colorbar": {
                 "title": {"text": "superposition", "side": "top"},
                 "orientation": "h",
@@ -128,6 +129,7 @@ def gram_heatmap(
 ) -> go.Figure:
     """WᵀW, a panel per instance: what each input feature adds to each output, before bias and ReLU."""
     instances = len(gram)
+    reach = max(1.0, round(float(gram.abs().max()), 1))
     figure = make_subplots(rows=1, cols=instances, subplot_titles=list(titles), horizontal_spacing=0.04)
     for instance in range(instances):
         figure.add_trace(
@@ -140,16 +142,22 @@ def gram_heatmap(
             col=instance + 1,
         )
     figure.update_yaxes(autorange="reversed", showticklabels=False, ticks="", constrain="domain")
-    figure.update_xaxes(showticklabels=False, ticks="", constrain="domain")
+    figure.update_xaxes(title_text="input", showticklabels=False, ticks="", constrain="domain")
+    figure.update_yaxes(title_text="output", col=1)
     for index in range(1, instances + 1):
         suffix = "" if index == 1 else str(index)
         figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
     figure.update_annotations(font_size=13)
     figure.update_layout(
         width=220 * instances + 120,
-        height=300,
-        margin={"l": 16, "r": 16, "t": 44, "b": 16},
-        coloraxis={"colorscale": style.DIVERGING, "cmid": 0, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 14}},
+        height=310,
+        margin={"l": 30, "r": 16, "t": 44, "b": 30},
+        coloraxis={
+            "colorscale": style.DIVERGING,
+            "cmin": -reach,
+            "cmax": reach,
+            "colorbar": {"thickness": 14},
+        },
     )
     return figure
 

@@ -39,6 +39,12 @@ def binary_features(batch, feature_probability):
     return (torch.rand(batch, *feature_probability.shape) < feature_probability).float()
 
 
+@wrong("sample_features", mistake="presence_once")
+def presence_once(batch, feature_probability):
+    """One draw of presence for the whole batch, fresh sizes."""
+    return torch.bernoulli(feature_probability) * torch.rand(batch, *feature_probability.shape)
+
+
 @wrong("sample_features", mistake="one_row_for_all")
 def one_row_expanded(batch, feature_probability):
     """One draw for the whole batch."""
@@ -227,6 +233,19 @@ def first_instance_for_all(W, b, x):
     return torch.relu(torch.einsum("hf,hg,big->bif", W[0], W[0], x) + b)
 
 
+@wrong("reconstruct", mistake="instances_summed")
+def summed_over_instances(W, b, x):
+    """The hidden layers of all instances added up."""
+    h = _hidden(W, x).sum(dim=1)
+    return torch.relu(torch.einsum("ihf,bh->bif", W, h) + b)
+
+
+@wrong("reconstruct", fails="test_reconstruct_has_bias")
+def bias_before_the_weights(W, b, x):
+    """The bias is added to the input."""
+    return torch.relu(_out(W, _hidden(W, x + b)))
+
+
 @wrong("reconstruct", fails="test_reconstruct_random")
 def mean_over_instances(W, b, x):
     """Averages the hidden layers of the instances."""
@@ -341,7 +360,7 @@ def summed_over_batch(x, x_hat, importance):
     return (importance * (x - x_hat) ** 2).sum(-1).sum(0)
 
 
-@wrong("importance_weighted_mse", fails="test_loss_by_hand")
+@wrong("importance_weighted_mse", mistake="importance_ignored")
 def importance_ignored(x, x_hat, importance):
     """Leaves the importance out."""
     return ((x - x_hat) ** 2).sum(-1).mean(0)
@@ -466,6 +485,14 @@ def _never_cleared(state, W, b, optimizer):
     return loss
 
 
+def _cleared_too_soon(state, W, b, optimizer):
+    loss = _loss(state, W, b)
+    loss.sum().backward()
+    optimizer.zero_grad(set_to_none=False)
+    optimizer.step()
+    return loss
+
+
 def _own_network(state, W, b, optimizer):
     x = sample_features(state["batch"], state["p"])
     return _step(importance_weighted_mse(x, reconstruct(W, b, x), state["importance"]), optimizer)
@@ -526,6 +553,7 @@ def _bias_frozen(state, W, b, optimizer):
     return _step(_loss(state, W, b.detach()), optimizer)
 
 
+wrong("train_toy_models", mistake="cleared_before_step", name="cleared_before_step")(_trainer(_cleared_too_soon))
 wrong("train_toy_models", mistake="same_batch_each_step", name="same_batch")(_trainer(_same_batch))
 wrong("train_toy_models", mistake="gradients_accumulate", name="never_cleared")(_trainer(_never_cleared))
 wrong("train_toy_models", mistake="default_model_always", name="own_network")(_trainer(_own_network))
@@ -741,7 +769,7 @@ def mean_over_others(W):
     return _off_diagonal((_unit(W).mT @ W).square()).sum(-1) / max(n - 1, 1)
 
 
-@wrong("superposition_index", fails="test_index_which_is_normalised")
+@wrong("superposition_index", mistake="none_normalised")
 def none_normalised(W):
     """No normalisation."""
     return _off_diagonal((W.mT @ W).square()).sum(-1)
@@ -838,6 +866,14 @@ def roots_on_the_diagonal(importance, d_hidden):
     stored = torch.zeros_like(importance)
     stored[kept] = importance[kept].sqrt() / 2
     return torch.diag(stored)
+
+
+@wrong("linear_optimum", mistake="off_diagonal")
+def whole_rows(importance, d_hidden):
+    """Sets whole rows to one."""
+    P = torch.zeros(len(importance), len(importance), dtype=importance.dtype)
+    P[importance.topk(min(d_hidden, len(importance))).indices] = 1
+    return P
 
 
 @wrong("linear_optimum", mistake="w_not_gram")
