@@ -14,6 +14,13 @@ from torch import Tensor
 from refract.plots import style
 
 
+def _square_panels(figure: go.Figure, panels: int) -> None:
+    """One unit is as long on both axes of every panel."""
+    for index in range(1, panels + 1):
+        suffix = "" if index == 1 else str(index)
+        figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
+
+
 def feature_arrows(
     W: Float[Tensor, "instance hidden feature"],
     titles: Sequence[str],
@@ -52,13 +59,11 @@ def feature_arrows(
             )
     figure.update_xaxes(range=[-reach, reach], showticklabels=False, ticks="", constrain="domain")
     figure.update_yaxes(range=[-reach, reach], showticklabels=False, ticks="")
-    for index in range(1, instances + 1):
-        suffix = "" if index == 1 else str(index)
-        figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
+    _square_panels(figure, instances)
     figure.update_annotations(font_size=13)
     figure.update_layout(
-        width=190 * columns + 40,
-        height=200 * rows + 90,
+        width=max(190 * columns + 40, 420),  # a single panel still needs room for its legend
+        height=(200 if columns > 1 else 320) * rows + 90,
         margin={"l": 16, "r": 16, "t": 44, "b": 40},
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
     )
@@ -99,6 +104,8 @@ def norm_bars(
             col=1,
         )
     stored = superposition[norms > 0.5]
+    # 0 and 1 must be told apart at a glance; above 2 a difference says little
+    top = min(2.0, max(1.0, round(float(stored.max()), 1))) if len(stored) else 1.0
     figure.update_yaxes(range=[0, max(1.2, 1.05 * float(norms.max()))], tickvals=[0, 1])
     figure.update_yaxes(title_text="length", row=(instances + 1) // 2, col=1)
     figure.update_xaxes(title_text="feature, most important first", row=instances, col=1)
@@ -111,9 +118,12 @@ def norm_bars(
         coloraxis={
             "colorscale": style.SEQUENTIAL,
             "cmin": 0,
-            "cmax": min(2.0, max(1.0, round(float(stored.max()), 1))) if len(stored) else 1.0,
+            "cmax": top,
             "colorbar": {
-                "title": {"text": "superposition", "side": "top"},
+                "title": {
+                    "text": "superposition (the scale ends at 2)" if top == 2 else "superposition",
+                    "side": "top",
+                },
                 "orientation": "h",
                 "thickness": 12,
                 "y": -0.1,
@@ -144,9 +154,7 @@ def gram_heatmap(
     figure.update_yaxes(autorange="reversed", showticklabels=False, ticks="", constrain="domain")
     figure.update_xaxes(title_text="input", showticklabels=False, ticks="", constrain="domain")
     figure.update_yaxes(title_text="output", col=1)
-    for index in range(1, instances + 1):
-        suffix = "" if index == 1 else str(index)
-        figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
+    _square_panels(figure, instances)
     figure.update_annotations(font_size=13)
     figure.update_layout(
         width=220 * instances + 120,

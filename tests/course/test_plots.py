@@ -203,10 +203,11 @@ def test_bars_have_the_norms_height_and_the_superposition_s_colour():
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0, 1.0)
 
 
-@pytest.mark.parametrize(("shared", "top"), [(0.3, 1.0), (2.26, 2.3)])
-def test_the_colours_reach_to_the_most_superposed_stored_feature(shared, top):
+@pytest.mark.parametrize(("shared", "top"), [(0.3, 1.0), (1.26, 1.3), (2.26, 2.0)])
+def test_the_colours_reach_to_the_most_superposed_stored_feature_and_no_further_than_two(shared, top):
     figure = norm_bars(torch.ones(1, 2), torch.tensor([[0.0, shared]]), ["one"])
     assert figure.layout.coloraxis.cmax == pytest.approx(top)
+    assert ("ends at 2" in figure.layout.coloraxis.colorbar.title.text) == (shared > 2)
 
 
 def test_bars_where_nothing_is_stored():
@@ -224,8 +225,17 @@ def test_the_heat_map_shows_the_matrix():
         assert z[i, j] == pytest.approx(math.cos(2 * math.pi * (i - j) / 5), abs=1e-3)
     assert figure.layout.yaxis.autorange == "reversed"  # feature 0 in the upper left corner
     axis = figure.layout.coloraxis
-    assert (axis.cmin, axis.cmid, axis.cmax) == (-1, 0, 1)
+    assert (axis.cmin, axis.cmax) == (-1, 1)
     assert [colour for _, colour in axis.colorscale] == [style.VERMILION, "#f4f1ea", style.BLUE]
+
+
+def test_the_heat_map_reaches_as_far_as_the_matrix_does_with_zero_in_the_middle():
+    axis = gram_heatmap(torch.tensor([[[0.5, -1.3], [0.2, 1.0]]]), ["one"]).layout.coloraxis
+    assert (axis.cmin, axis.cmax) == (pytest.approx(-1.3), pytest.approx(1.3))
+
+
+def test_a_single_panel_has_room_for_its_legend():
+    assert feature_arrows(polygon(5), ["pentagon"]).layout.width >= 400
 
 
 def test_the_heat_map_of_an_asymmetric_matrix_has_outputs_down_and_inputs_across():
