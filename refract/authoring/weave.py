@@ -19,6 +19,7 @@ from refract.authoring.source import tokenizer
 from refract.authoring.values import Recorded
 from refract.paths import SectionPaths, repository, revision
 
+ASK = "# Put your answer in, and how sure you are, from 0 to 1 (0.7 is 70 per cent)."
 NAMES = "check, hint, predict, record, reveal, setup, show, solution"
 
 SETUP = """\
@@ -207,9 +208,8 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
         case Predict():
             yield Cell("markdown", f"predict/{block.name}", _question(block, fill))
             if not worked:
-                yield Cell(
-                    "code", f"predict/{block.name}-answer", f'predict("{block.name}", answer=None, confidence=None)'
-                )
+                call = f'{ASK}\npredict("{block.name}", answer=None, confidence=None)'
+                yield Cell("code", f"predict/{block.name}-answer", call)
         case Figure():
             if block.after and block is next(figure for figure in section.figures if figure.after == block.after):
                 prediction = next(item for item in section.predictions if item.name == block.after)

@@ -362,7 +362,10 @@ def test_what_the_learner_s_cells_say(course):
     assert cells["exercise-total-check"]["source"] == "check(total)"
     stuck = cells["exercise-total-stuck"]["source"].split("\n")
     assert stuck[1:] == ['# hint("total")', '# total = solution("total")']
-    assert cells["predict-parity-answer"]["source"] == 'predict("parity", answer=None, confidence=None)'
+    assert cells["predict-parity-answer"]["source"].split("\n") == [
+        "# Put your answer in, and how sure you are, from 0 to 1 (0.7 is 70 per cent).",
+        'predict("parity", answer=None, confidence=None)',
+    ]
     assert "- **a.** Odd\n- **b.** Even" in cells["predict-parity"]["source"]
     assert cells["reveal-parity"]["source"] == 'reveal("parity")'
     assert "there are 10 of them below" in cells["exercise-total"]["source"]
@@ -526,7 +529,8 @@ def test_no_prediction_s_answer_is_in_its_cells(paths, notebook):
     cells = {cell["id"]: cell for cell in notebook.cells}
     for prediction in section.predictions:
         call = cells[f"predict-{prediction.name}-answer"]["source"]
-        assert call == f'predict("{prediction.name}", answer=None, confidence=None)'
+        # the same line for every prediction, then the empty call
+        assert call == f'{weave.ASK}\npredict("{prediction.name}", answer=None, confidence=None)'
         if len(prediction.answer) > 1:  # a letter stands in the list of choices anyway
             assert prediction.answer not in cells[f"predict-{prediction.name}"]["source"]
         names = [cell["id"] for cell in notebook.cells]
