@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refract import reference
+from refract import names, reference
 from refract.authoring import source, stubs, values
 from refract.authoring.model import Exercise, Predict
 from refract.errors import RefractError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 _current: SectionPaths | None = None
+_asked: tuple[str, str, int | None] | None = None  # the last question that reveal() asked for: section, name, cell
 
 LETTERS = "abcdefgh"
 
@@ -28,7 +31,7 @@ LETTERS = "abcdefgh"
 def setup(section: str) -> None:
     """Begin a section in this kernel: imports work, the figures' style is set, the checker warms up."""
     global _current  # noqa: PLW0603  (one kernel works on one section at a time)
-    _current = SectionPaths.parse(section)
+    _current = names.find_section(section)
     if str(root()) not in sys.path:
         sys.path.insert(0, str(root()))
     from refract.checking import warm
@@ -91,7 +94,7 @@ def record(name: str, value: float | int | str | torch.Tensor, *, within: float 
         target.write_text(json.dumps(known), encoding="utf-8")
         return
     reference_run = values.load(current()).get(name)
-    line = f"{name.replace('_', ' ')}: {values.write(plain, None)}"
+    line = f"{name} = {values.write(plain, None)}"
     if reference_run is not None:
         slack = f" ± {reference_run.within:.2g}" if reference_run.within else ""
         line += f"   (the course's run: {values.write(reference_run.value, None)}{slack})"
@@ -128,10 +131,14 @@ def bar(n_steps: int, label: str) -> Callable[[int, Any], None] | None:
 
 
 def _prediction(name: str) -> Predict:
-    for prediction in source.load(current()).predictions:
-        if prediction.name == name:
-            return prediction
-    raise RefractError(f"There is no prediction called {name!r} here.", "Use the name in the notebook's cell.")
+    known = {prediction.name: prediction for prediction in source.load(current()).predictions}
+    if name not in known:
+        meant = names.suggestion(name, known)
+        raise RefractError(
+            f"There is no prediction called {name!r} here.",
+            f"{meant}Predictions of this section: {', '.join(known) or 'none'}.",
+        )
+    return known[name]
 
 
 def parse_answer(prediction: Predict, answer: str | float) -> str | float:
@@ -173,30 +180,50 @@ def write_answer(prediction: Predict, answer: str | float) -> str:
     """An answer in words: the choice's letter and text, or the number."""
     if prediction.kind == "choice":
         return f"{answer}. {prediction.options[LETTERS.index(str(answer))]}"
-    return f"{float(answer):.6g}"
+    return write_number(float(answer))
+
+
+def write_number(number: float) -> str:
+    """A number as a person writes it: ``2``, not ``2.0``."""
+    return f"{number:.6g}"
+
+
+def parse_confidence(confidence: float | None) -> float | None:
+    """A confidence as a probability: what is over 1 is read as per cent, so 80 is 0.8 and 1 is certain."""
+    if confidence is None:
+        return None
+    if not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0 <= confidence <= 100:
+        raise RefractError(f"confidence={confidence!r} is no probability.", "Write 0.8, or 80, for 80 per cent.")
+    return float(confidence if confidence <= 1 else confidence / 100)
 
 
 def predict(name: str, answer: str | float | None = None, confidence: float | None = None) -> None:
-    """Note your answer before you look. ``confidence`` is the probability that you give it, from 0 to 1."""
+    """Note your answer before you look. ``confidence`` is the probability that you give it, from 0 to 1.
+
+    What is no answer, or no probability, is told in a line and not noted: it does not stop the notebook.
+    """
     prediction = _prediction(name)
     if answer is None or answer is ...:
         if recording() is None:
             print(f'Write your answer and how sure you are: predict("{name}", {_example(prediction)}, confidence=0.7)')
         return
-    given = parse_answer(prediction, answer)
-    if confidence is not None and not (isinstance(confidence, int | float) and 0 <= confidence <= 1):
-        raise RefractError(f"confidence={confidence!r} is no probability.", "Write 0.8 for 80 per cent.")
+    try:
+        given, sure = parse_answer(prediction, answer), parse_confidence(confidence)
+    except RefractError as error:
+        print(f"Not noted: {error}")
+        return
     from refract.progress import open_store
 
     store = open_store()
-    earlier = [item for item in store.predictions(current().id) if item.name == name]
-    store.add_prediction(current().id, name, given, confidence=confidence)
-    sure = "" if confidence is None else f", {confidence:.0%} sure"
-    if earlier and earlier[0].answer != given:
-        first = write_answer(prediction, earlier[0].answer)
-        print(f"Noted: {write_answer(prediction, given)}{sure}. Your first answer, {first}, is the one that counts.")
+    store.add_prediction(current().id, name, given, confidence=sure)
+    first = next(item for item in store.predictions(current().id) if item.name == name)
+    if first.late:
+        then = "You have seen the answer already, so this prediction does not count."
+    elif first.answer != given:
+        then = f"Your first answer, {write_answer(prediction, first.answer)}, is the one that counts."
     else:
-        print(f"Noted: {write_answer(prediction, given)}{sure}. Go on; the answer comes after the figure.")
+        then = "Go on; the answer comes after the figure."
+    print(f"Noted: {write_answer(prediction, given)}{'' if sure is None else f', {sure:.0%} sure'}. {then}")
 
 
 def _example(prediction: Predict) -> str:
@@ -204,7 +231,12 @@ def _example(prediction: Predict) -> str:
 
 
 def reveal(name: str) -> None:
-    """Compare your prediction with what happened, and say why."""
+    """Compare your prediction with what happened, and say why.
+
+    Without a prediction the first run only asks for one; the same cell run twice in a row shows the answer.
+    So "run all" gives nothing away, however often, and stops nowhere.
+    """
+    global _asked
     from IPython.display import Markdown, display
 
     prediction = _prediction(name)
@@ -213,10 +245,24 @@ def reveal(name: str) -> None:
     from refract.progress import open_store
 
     store = open_store()
-    given = next((item for item in store.predictions(current().id) if item.name == name), None)
+    summary = store.section_summary(current().id)
+    given = next((item for item in summary.predictions if item.name == name), None)
     lines = [f"**What happened:** {write_answer(prediction, right)}"]
     if given is None:
-        lines.append("You made no prediction this time.")
+        if name not in summary.skipped and recording() is None:
+            asked, _asked = _asked, (current().id, name, _cell_number())
+            if not _follows(asked, _asked):
+                print(
+                    f'You have not predicted yet. Answer above, in the cell of predict("{name}", …), and come back.\n'
+                    "To see the answer without a prediction, run this cell once more, right away."
+                )
+                return
+            store.add_skip(current().id, name)
+        lines.append("You made no prediction.")
+    elif given.late:
+        lines.append(
+            f"You said {write_answer(prediction, given.answer)}, after you had seen the answer: it does not count."
+        )
     else:
         correct = judge(prediction, given.answer, recorded)
         store.add_prediction(
@@ -229,6 +275,21 @@ def reveal(name: str) -> None:
     display(Markdown("\n\n".join(lines)))
 
 
+def _cell_number() -> int | None:
+    """How many cells this kernel has run; ``None`` outside of one."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return None if shell is None else shell.execution_count
+
+
+def _follows(before: tuple[str, str, int | None] | None, now: tuple[str, str, int | None]) -> bool:
+    """Whether the same question was asked for in the cell that ran just before."""
+    if before is None or before[:2] != now[:2]:
+        return False
+    return before[2] is None or now[2] is None or now[2] - before[2] == 1
+
+
 # --- help --------------------------------------------------------------------------------------
 
 
@@ -237,8 +298,11 @@ def _exercise(name: str) -> Exercise:
     section = source.load(current())
     exercise = section.exercise(name)
     if exercise is None:
-        names = ", ".join(item.name for item in section.exercises)
-        raise RefractError(f"There is no exercise called {name!r} here.", f"Exercises of this section: {names}.")
+        known = [item.name for item in section.exercises]
+        raise RefractError(
+            f"There is no exercise called {name!r} here.",
+            f"{names.suggestion(name, known)}Exercises of this section: {', '.join(known)}.",
+        )
     return exercise
 
 
@@ -262,7 +326,7 @@ def hint(name: str) -> None:
 
 
 def solution(name: str) -> Any:
-    """Fetch the reference for an exercise, to go on with. Its source is shown folded."""
+    """Fetch the reference for an exercise, to go on with. Its source is shown folded, and nothing else."""
     import html
 
     from IPython.display import HTML, display
@@ -274,4 +338,35 @@ def solution(name: str) -> Any:
     open_store().add_solution(current().id, name)
     text = html.escape(stubs.solution_source(current(), name))
     display(HTML(f"<details><summary>The reference for <code>{name}</code></summary><pre>{text}</pre></details>"))
+    _without_echo(answer)
     return answer
+
+
+class _NoEcho:
+    """For a function or class as ``_ipython_display_``: displays nothing. Instances of the class have no such thing."""
+
+    def __call__(self, *_: object) -> None:
+        pass
+
+    def __get__(self, instance: object, owner: type) -> types.MethodType:
+        if instance is not None:
+            raise AttributeError("an instance is displayed as ever")
+        return types.MethodType(self, owner)  # IPython accepts no other kind from a class
+
+
+def _without_echo(answer: Any) -> None:
+    """Let the cell that runs end in ``answer`` without its repr below; the object itself stays as it was."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def restore(*_: object) -> None:
+        shell.events.unregister("post_run_cell", restore)
+        with contextlib.suppress(AttributeError):  # asked for twice in one cell
+            del answer._ipython_display_
+
+    with contextlib.suppress(AttributeError, TypeError):  # an object that takes no attributes is echoed
+        answer._ipython_display_ = _NoEcho()
+        shell.events.register("post_run_cell", restore)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refract.authoring.model import Section
-from refract.cli.common import COMMAND, count, find_section, store, unknown_exercise, work_file
+from refract.cli.common import COMMAND, count, find_exercise, find_section, store, unknown_exercise, work_file
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
 from refract.progress import Store
@@ -68,8 +68,9 @@ def check(
     from refract.checking import load_answers
 
     names = list(exercises or [])
-    if target is not None and not _is_target(target):  # `check encode`: an exercise of the section at hand
-        names, target = [target, *names], None
+    if target is not None and not _is_target(target):  # `check encode`: an exercise, of whichever section has it
+        owner, _ = find_exercise(target, section, or_section=True)
+        names, target, section = [target, *names], None, owner.paths.id
     found = find_target(target, section)
     loaded_section = source.load(found.paths)
     for name in names:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typer
 
+from refract import names
 from refract.authoring.model import Exercise, Section
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections, root
@@ -31,7 +31,7 @@ def work_file(paths: SectionPaths) -> Path:
 def find_section(name: str | None) -> SectionPaths:
     """The section of that name; without a name, the only one that is begun, or the only one there is."""
     if name is not None:
-        return SectionPaths.parse(name)
+        return names.find_section(name)
     known = all_sections()
     begun = [paths for paths in known if work_file(paths).exists()]
     for candidates in (begun, known):
@@ -45,22 +45,24 @@ def find_section(name: str | None) -> SectionPaths:
     )
 
 
-def find_exercise(name: str, section: str | None) -> tuple[Section, Exercise]:
-    """The exercise of that name, in the section named or in whichever section has it."""
+def find_exercise(name: str, section: str | None, or_section: bool = False) -> tuple[Section, Exercise]:
+    """The exercise of that name, in the section named or in whichever section has it.
+
+    ``or_section`` says that a section could have been named as well, for the error's sake.
+    """
     from refract.authoring import source
 
-    if section is None and len(all_sections()) > 1:
+    if section is not None:
+        loaded = source.load(find_section(section))
+    else:
         owners = [found for found in map(source.load, all_sections()) if found.exercise(name)]
         begun = [found for found in owners if work_file(found.paths).exists()]
-        if len(owners) == 1 or len(begun) == 1:
-            loaded = (begun if len(begun) == 1 else owners)[0]
-        elif owners:
+        if not owners:
+            raise _unknown_anywhere(name, or_section)
+        if len(owners) > 1 and len(begun) != 1:
             places = ", ".join(found.paths.id for found in owners)
             raise RefractError(f"Several sections have an exercise {name!r}.", f"Say which with --section: {places}.")
-        else:
-            loaded = source.load(find_section(None))
-    else:
-        loaded = source.load(find_section(section))
+        loaded = (begun if len(begun) == 1 else owners)[0]
     exercise = loaded.exercise(name)
     if exercise is None:
         raise unknown_exercise(name, loaded)
@@ -69,12 +71,48 @@ def find_exercise(name: str, section: str | None) -> tuple[Section, Exercise]:
 
 def unknown_exercise(name: str, section: Section) -> RefractError:
     """The error for a name that is none of the section's exercises."""
-    names = [exercise.name for exercise in section.exercises]
-    close = difflib.get_close_matches(name, names, 1)
-    remedy = f"Did you mean {close[0]}? " if close else ""
+    known = [exercise.name for exercise in section.exercises]
     return RefractError(
-        f"{section.paths.id} has no exercise {name!r}.", f"{remedy}Its exercises: {', '.join(names) or 'none'}."
+        f"{section.paths.id} has no exercise {name!r}.",
+        f"{names.suggestion(name, known)}Its exercises: {', '.join(known) or 'none'}.",
     )
+
+
+def _unknown_anywhere(name: str, or_section: bool) -> RefractError:
+    """The error for a name that is no exercise of any section."""
+    from refract.authoring import source
+
+    known = list(dict.fromkeys(each.name for paths in all_sections() for each in source.load(paths).exercises))
+    sections = [paths.section for paths in all_sections()] if or_section else []
+    return RefractError(
+        f"There is no exercise{' or section' if or_section else ''} called {name!r}.",
+        f"{names.suggestion(name, [*known, *sections])}All exercises: {COMMAND} progress",
+    )
+
+
+def next_exercise(section: str | None) -> tuple[Section, Exercise]:
+    """The first exercise that is neither passed nor given up, of the section named or of the one last worked on."""
+    from refract.authoring import source
+
+    opened = store()
+    paths = find_section(section) if section else _last_worked_on(opened)
+    loaded = source.load(paths)
+    states = opened.summary(paths.id, [exercise.name for exercise in loaded.exercises])
+    for exercise in loaded.exercises:
+        state = states[exercise.name]
+        if not (state.passed or state.solution_shown):
+            return loaded, exercise
+    raise RefractError(
+        f"No exercise of {paths.id} is open: you have passed each, or seen its solution.",
+        f"Name one: {COMMAND} hint EXERCISE; or another section, with --section.",
+    )
+
+
+def _last_worked_on(opened: Store) -> SectionPaths:
+    """The section with the latest event; without any, the one at hand."""
+    known = {paths.id: paths for paths in all_sections()}
+    latest = next((event.section for event in reversed(opened.events()) if event.section in known), None)
+    return known[latest] if latest else find_section(None)
 
 
 def store() -> Store:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from refract.authoring.model import Section
-from refract.cli.common import count, store, table
+from refract.cli.common import count, find_section, store, table
 from refract.paths import SectionPaths, all_sections
-from refract.progress import Calibration, SectionSummary, Store
+from refract.progress import Calibration, Prediction, SectionSummary, Store
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 
@@ -23,7 +23,7 @@ def progress(
 ) -> None:
     """Show what you have done; `progress import FILE` adds what you did elsewhere."""
     if context.invoked_subcommand is None:
-        chosen = [SectionPaths.parse(section)] if section else all_sections()
+        chosen = [find_section(section)] if section else all_sections()
         typer.echo(as_json(store(), chosen) if json else as_text(store(), chosen))
 
 
@@ -104,14 +104,27 @@ def _section(section: Section, summary: SectionSummary) -> str:
         f"{section.paths.id}: {section.title}. {summary.passed} of {summary.total} passed.",
         table(("exercise", "state", "attempts", "hints"), rows),
     ]
-    if summary.predictions:
-        words = {True: "right", False: "wrong", None: "not revealed"}
-        answers = [
-            (one.name, one.answer, "" if one.confidence is None else f"{one.confidence:.0%}", words[one.correct])
-            for one in summary.predictions
-        ]
+    answers = [
+        (one.name, _answer(one.answer), "" if one.confidence is None else f"{one.confidence:.0%}", _it_was(one))
+        for one in summary.predictions
+    ]
+    unanswered = sorted(summary.skipped - {one.name for one in summary.predictions})
+    answers += [(name, "none", "", "shown without one") for name in unanswered]
+    if answers:
         lines += ["", table(("prediction", "answer", "sure", "it was"), answers)]
     return "\n".join(lines)
+
+
+def _answer(answer: Any) -> str:
+    from refract.session import write_number
+
+    return write_number(answer) if isinstance(answer, float) else str(answer)
+
+
+def _it_was(prediction: Prediction) -> str:
+    if prediction.late:
+        return "made after the answer, not counted"
+    return {True: "right", False: "wrong", None: "not revealed"}[prediction.correct]
 
 
 def _word(status: str, solution_shown: bool, unaided: bool) -> str:

@@ -6,21 +6,29 @@ from typing import Annotated
 
 import typer
 
-from refract.cli.common import COMMAND, count, find_exercise, prose, store
+from refract.cli.common import COMMAND, count, find_exercise, next_exercise, prose, store
+from refract.paths import all_sections
 
 ExerciseArgument = Annotated[str, typer.Argument(help="The function's name.", metavar="EXERCISE")]
 SectionOption = Annotated[str | None, typer.Option("--section", help="Its section, if several have such an exercise.")]
 
 
 def hint(
-    exercise: ExerciseArgument,
+    exercise: Annotated[
+        str | None,
+        typer.Argument(help="The function's name; else the next one that you have not passed.", metavar="EXERCISE"),
+    ] = None,
     section: SectionOption = None,
     again: Annotated[
         bool, typer.Option("--again", help="Show the hints that are open already; open no other.")
     ] = False,
 ) -> None:
     """Open the next hint: a question, the idea, the shapes, a line of code."""
-    loaded, found = find_exercise(exercise, section)
+    if exercise in [name for paths in all_sections() for name in (paths.id, paths.section)]:
+        exercise, section = None, exercise
+    loaded, found = find_exercise(exercise, section, or_section=True) if exercise else next_exercise(section)
+    if not exercise:
+        typer.echo(f"Your next exercise: {found.name} ({loaded.paths.id})\n")
     progress, total = store(), len(found.hints)
     state = progress.state(loaded.paths.id, found.name)
     mistake = found.mistake(state.last_mistake) if state.last_mistake else None

@@ -22,7 +22,7 @@ class Event:
 
     id: str  # a UUID
     time: datetime  # in UTC
-    kind: str  # "attempt", "hint", "solution", "prediction", "reset", "note", ...
+    kind: str  # "attempt", "hint", "solution", "prediction", "skip", "reset", "note", ...
     section: str  # "ch1_superposition/s1_toy_models"
     name: str  # of the exercise or the prediction; "" means the section as a whole
     data: dict[str, Any] = field(default_factory=dict)

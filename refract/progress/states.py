@@ -50,6 +50,7 @@ class Prediction:
     confidence: float | None  # a probability, in [0, 1]
     correct: bool | None  # None until it is revealed
     truth: Any = None
+    late: bool = False  # made after the answer was shown without a prediction: kept, but it does not count
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -64,6 +65,7 @@ class SectionSummary:
     exercises: dict[str, ExerciseState] = field(repr=False)
     predictions: list[Prediction] = field(repr=False)
     last_activity: datetime | None
+    skipped: frozenset[str] = frozenset()  # the questions whose answer was shown before any prediction
 
     @property
     def total(self) -> int:
@@ -162,31 +164,44 @@ def predictions(events: Iterable[Event], section: str | None = None) -> list[Pre
     """The first answer to each question since the last reset, in the order of answering.
 
     A question may be answered first and judged later: whether it was right, and the truth, come from the first
-    event that has them and repeats the first answer.
+    event that has them and repeats the first answer. An answer after a skip is ``late``.
     """
-    by_question: dict[tuple[str, str], list[Event]] = {}
-    for event in since_reset(events):
-        if event.kind == "prediction" and section in (None, event.section):
-            by_question.setdefault((event.section, event.name), []).append(event)
     found = []
-    for (where, name), own in by_question.items():
-        first = own[0]
+    for (where, name), events_of_it in _by_question(events, section).items():
+        own = [event for event in events_of_it if event.kind == "prediction"]
+        if not own:
+            continue
+        first, late = own[0], events_of_it[0].kind == "skip"
         answer = first.data.get("answer")
         judged = next((e.data for e in own if e.data.get("correct") is not None and e.data.get("answer") == answer), {})
         sure, right, truth = first.data.get("confidence"), judged.get("correct"), judged.get("truth")
-        found.append(Prediction(where, name, first.time, answer, sure, right, truth))
+        found.append(Prediction(where, name, first.time, answer, sure, right, truth, late))
+    return sorted(found, key=lambda prediction: prediction.time)
+
+
+def skipped(events: Iterable[Event], section: str | None = None) -> frozenset[tuple[str, str]]:
+    """The questions, as ``(section, name)``, whose answer was shown before any prediction, since the last reset."""
+    return frozenset(place for place, own in _by_question(events, section).items() if own[0].kind == "skip")
+
+
+def _by_question(events: Iterable[Event], section: str | None) -> dict[tuple[str, str], list[Event]]:
+    """Predictions and skips since the last reset, in order, by section and question."""
+    found: dict[tuple[str, str], list[Event]] = {}
+    for event in since_reset(events):
+        if event.kind in ("prediction", "skip") and section in (None, event.section):
+            found.setdefault((event.section, event.name), []).append(event)
     return found
 
 
 def calibration(answers: Iterable[Prediction], bins: int = 5) -> Calibration:
     """Confidences in ``bins`` bins of equal width over ``[0, 1]``, with the share that was right in each.
 
-    Predictions without a confidence, or not yet judged, are left out.
+    Predictions without a confidence, not yet judged, or made after the answer was shown are left out.
     """
     pairs = [
         (answer.confidence, bool(answer.correct))
         for answer in answers
-        if answer.confidence is not None and answer.correct is not None
+        if answer.confidence is not None and answer.correct is not None and not answer.late
     ]
     # Rounded before the floor: 0.6 * 5 must not land in the bin below because of binary fractions.
     places = [min(int(round(confidence * bins, 9)), bins - 1) for confidence, _ in pairs]

@@ -137,6 +137,10 @@ class Store:
             )
         return self.add("prediction", section, name, answer=answer, confidence=confidence, correct=correct, truth=truth)
 
+    def add_skip(self, section: str, name: str, via: str = "notebook") -> str:
+        """Record that the answer to a question was shown; a prediction from then on does not count."""
+        return self.add("skip", section, name, via=via)
+
     def reset(self, section: str, name: str = "") -> str:
         """Start a section, or one exercise of it, afresh. The history stays; the states count from here."""
         return self.add("reset", section, name)
@@ -179,6 +183,7 @@ class Store:
             states.exercise_states(events, section, names),
             states.predictions(events, section),
             events[-1].time if events else None,
+            frozenset(name for _, name in states.skipped(events, section)),
         )
 
     def hints_opened(self, section: str, name: str) -> int:

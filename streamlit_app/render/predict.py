@@ -28,12 +28,12 @@ def render(
         st.markdown("**Predict before you look**")
         st.markdown(text.prose(paths, question.question, recorded))
         if given is None and not skipped:
-            _form(paths, question, recorded, right)
+            _form(paths, question, recorded)
         else:
             _verdict(paths, question, recorded, given, right)
 
 
-def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded], right: str | float) -> None:
+def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded]) -> None:
     with st.form(key=f"form-{question.name}", border=False):
         answer: str | float | None
         if question.kind == "choice":
@@ -73,16 +73,26 @@ def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded],
             if answer is None:
                 st.warning("Choose an answer first." if question.kind == "choice" else "Enter a number first.")
             else:
-                progress.record(
-                    "prediction",
-                    paths.id,
-                    question.name,
-                    answer=parse_answer(question, answer),
-                    confidence=confidence / 100,
-                    correct=judge(question, parse_answer(question, answer), recorded),
-                    truth=right,
-                )
+                _keep(paths, question, recorded, parse_answer(question, answer), confidence / 100)
                 st.rerun()
+
+
+def _keep(
+    paths: SectionPaths,
+    question: Predict,
+    recorded: dict[str, Recorded],
+    answer: str | float,
+    confidence: float | None,
+) -> None:
+    progress.record(
+        "prediction",
+        paths.id,
+        question.name,
+        answer=answer,
+        confidence=confidence,
+        correct=judge(question, answer, recorded),
+        truth=truth(question, recorded),
+    )
 
 
 def _verdict(
@@ -91,8 +101,13 @@ def _verdict(
     if given is None:
         st.caption("Shown without a prediction.")
         said, shown = "", st.info
+    elif given.late:
+        st.caption("Predicted after the answer was shown: it does not count.")
+        said, shown = f"You said {_answer(paths, question, given.answer, recorded)}.  \n", st.info
     else:
         correct = judge(question, given.answer, recorded)
+        if given.correct is None:  # made in a notebook; here is where it is revealed
+            _keep(paths, question, recorded, given.answer, given.confidence)
         sure = f" ({given.confidence:.0%} sure)" if given.confidence is not None else ""
         verdict = "that is right" if correct else "that is not what happened"
         said = f"You said {_answer(paths, question, given.answer, recorded)}{sure}: {verdict}.  \n"

@@ -8,9 +8,9 @@ import streamlit as st
 
 from refract.authoring.model import Section
 from refract.errors import RefractError
-from refract.progress import Event, ExerciseState, SectionSummary, Store, open_store
+from refract.progress import ExerciseState, SectionSummary, Store, open_store
 
-SKIPPED = "skip"  # a prediction's reveal was opened without an answer
+SKIPPED = "skip"  # a prediction's answer was shown without one, here or in a notebook
 
 
 def store(notice: bool = True) -> Store | None:
@@ -31,19 +31,6 @@ def summary(opened: Store | None, section: Section) -> SectionSummary:
         states = {name: ExerciseState(section.paths.id, name) for name in names}
         return SectionSummary(section.paths.id, states, [], None)
     return opened.section_summary(section.paths.id, names)
-
-
-def skipped(opened: Store | None, section: Section) -> set[str]:
-    """The predictions whose reveal was opened without an answer, since the last reset."""
-    if opened is None:
-        return set()
-    reset: dict[str, Event] = {event.name: event for event in opened.events("reset", section.paths.id)}
-    found = set()
-    for event in opened.events(SKIPPED, section.paths.id):
-        ends = [reset[name].time for name in ("", event.name) if name in reset]
-        if all(event.time > end for end in ends):
-            found.add(event.name)
-    return found
 
 
 def record(kind: str, section: str, name: str, **data: Any) -> None:

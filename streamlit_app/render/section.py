@@ -32,22 +32,19 @@ def render(section_id: str) -> None:
         return
     opened = progress.store()
     summary = progress.summary(opened, doc.section)
-    skipped = progress.skipped(opened, doc.section)
     page.table_of_contents(doc.toc)
     with st.container(key="page"):
-        later = _items(doc, recorded, summary, skipped)
+        later = _items(doc, recorded, summary)
         _neighbours(paths)
     for draw in later:
         draw()
 
 
-def _items(
-    doc: Document, recorded: dict[str, Recorded], summary: SectionSummary, skipped: set[str]
-) -> list[Callable[[], None]]:
+def _items(doc: Document, recorded: dict[str, Recorded], summary: SectionSummary) -> list[Callable[[], None]]:
     """Draw the items in order; labs, which compute, get their place now and are drawn last."""
     paths = doc.section.paths
     given = {prediction.name: prediction for prediction in summary.predictions}
-    settled = set(given) | skipped
+    settled = set(given) | summary.skipped
     seconds = iter(timings.of_given_code(paths))
     later: list[Callable[[], None]] = []
     for item in doc.items:
@@ -57,7 +54,8 @@ def _items(
             continue
         try:
             if isinstance(item, Box) and isinstance(item.block, Predict):
-                predict.render(paths, item.block, recorded, given.get(item.block.name), item.block.name in skipped)
+                name = item.block.name
+                predict.render(paths, item.block, recorded, given.get(name), name in summary.skipped)
             else:
                 _one(paths, item, recorded, settled, seconds)
         except RefractError as error:

@@ -23,6 +23,7 @@ def render() -> None:
     st.title("Your progress", anchor="your-progress")
     opened = progress.store()
     made: list[Prediction] = []
+    shown = 0
     last: list[datetime] = []
     for info in pages.all_pages():
         try:
@@ -33,13 +34,14 @@ def render() -> None:
             continue
         summary = progress.summary(opened, section)
         made += summary.predictions
+        shown += len(summary.skipped)
         if summary.last_activity:
             last.append(summary.last_activity)
         _section(info, summary, [exercise.name for exercise in section.exercises])
     if last:
         st.caption(f"Last activity: {max(last).astimezone():%d %B %Y, %H:%M}.")
     st.header("Predictions", anchor="predictions")
-    _predictions(made)
+    _predictions(made, shown)
     st.header("Keep it, move it", anchor="keep-it-move-it")
     st.markdown(
         "Your progress is one file on this machine"
@@ -69,16 +71,17 @@ def _cell(name: str) -> str:
     return f"`{name}`"
 
 
-def _predictions(made: list[Prediction]) -> None:
+def _predictions(made: list[Prediction], shown: int) -> None:
     found = calibration(made)
+    unseen = _not_counted(made, shown)
     if not found.count:
-        st.caption("None yet. Sections ask you to predict a result before they show it.")
+        st.caption(f"None yet. Sections ask you to predict a result before they show it.{unseen}")
         return
     assert found.mean_confidence is not None and found.share_correct is not None
     st.markdown(
         f"You predicted {found.count} result{'' if found.count == 1 else 's'}, on average "
         f"{found.mean_confidence:.0%} sure, and were right in {found.share_correct:.0%} of them. "
-        f"Your Brier score is {found.brier:.2f}: 0 is perfect, 0.25 is what always saying 50 % earns."
+        f"Your Brier score is {found.brier:.2f}: 0 is perfect, 0.25 is what always saying 50% earns.{unseen}"
     )
     st.plotly_chart(
         calibration_figure(found),
@@ -87,6 +90,19 @@ def _predictions(made: list[Prediction]) -> None:
         config=PLOTLY,
         alt="Share of predictions that were right, against how sure you were. On the diagonal, the two are equal.",
     )
+
+
+def _not_counted(made: list[Prediction], shown: int) -> str:
+    """The sentences about answers that do not show in the figure."""
+    unsure = sum(one.confidence is None and not one.late for one in made)
+    waiting = sum(one.confidence is not None and one.correct is None and not one.late for one in made)
+    parts = [
+        f"{shown} shown without a prediction" if shown else "",
+        f"{unsure} without a confidence" if unsure else "",
+        f"{waiting} not revealed yet" if waiting else "",
+    ]
+    listed = ", ".join(filter(None, parts))
+    return f" Not counted: {listed}." if listed else ""
 
 
 def calibration_figure(found: Calibration) -> go.Figure:

@@ -276,6 +276,9 @@ def test_check_takes_files_sections_and_exercises(course):
         (("s1_demo", "nothing"), "no exercise 'nothing'"),
         (("missing.ipynb",), "There is no file missing.ipynb"),
         (("s2_other/x",), "no section called"),
+        (("demo",), "Did you mean s1_demo"),
+        (("s1_dmeo", "double"), "no exercise or section called 's1_dmeo'.\n  Did you mean s1_demo"),
+        (("s1_demo", "duoble"), "Did you mean double"),
         ((), "python -m refract start s1_demo"),
     ],
 )
@@ -440,6 +443,72 @@ def test_the_hint_that_fits_the_failure_comes_first(course):
     assert "squared" not in run("hint", "double")
 
 
+def test_hint_without_a_name_is_of_the_next_exercise_that_is_not_passed(course):
+    first = run("hint")
+    assert first.startswith("Your next exercise: double (ch1_demo/s1_demo)\n\nHint 1 of 2\n  What is one and one?")
+    write(course, *code(double="return 2 * x"))
+    run("check")
+    assert "Your next exercise: halve" in run("hint", "s1_demo")
+    assert [(event.name, event.data["step"]) for event in open_store().events("hint")] == [("double", 1), ("halve", 1)]
+    assert "Divide." in run("hint", "--again")
+    run("solution", "halve", "--show-me")
+    output = run("hint", code=2)
+    assert "No exercise of ch1_demo/s1_demo is open" in output
+    assert "Hint 2 of 2" in run("hint", "double")
+
+
+def test_hint_without_a_name_stays_in_the_section_last_worked_on(course):
+    for name in ("s2_more", "s3_third"):
+        (course / "chapters" / "ch1_demo" / f"{name}.md").write_text(SOURCE.replace("double", "treble"))
+    assert "Which section" in run("hint", code=2)
+    assert "treble (ch1_demo/s3_third)" in run("hint", "--section", "s3_third")
+    open_store().add_skip("ch1_demo/s2_more", "parity")
+    open_store().add_hint("ch9_gone/s1_gone", "old", 1)
+    assert "treble (ch1_demo/s2_more)" in run("hint")
+    assert "double (ch1_demo/s1_demo)" in run("hint", "s1_demo")
+    assert "double (ch1_demo/s1_demo)" in run("hint")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("start", "s1_dem"), "s1_demo"),
+        (("start", "ch1_demo/s1_dem"), "ch1_demo/s1_demo"),
+        (("reset", "demo"), "s1_demo"),
+        (("export", "S1_Demo"), "s1_demo"),
+        (("progress", "--section", "s1demo"), "s1_demo"),
+        (("hint", "Duble"), "double"),
+        (("hint", "s1_dmo"), "s1_demo"),
+        (("hint", "halv", "--section", "s1_demo"), "halve"),
+        (("hint", "halve", "--section", "s1demo"), "s1_demo"),
+        (("solution", "halv"), "halve"),
+        (("watch", "s1_demmo"), "s1_demo"),
+    ],
+)
+def test_a_misspelt_name_is_recognised(course, arguments, meant):
+    output = run(*arguments, code=2)
+    assert f"  Did you mean {meant}? " in output
+    assert len(output.strip().splitlines()) == 2
+    assert open_store().events() == []
+
+
+def test_what_is_like_nothing_gets_no_suggestion(course):
+    for arguments in (("start", "zzz"), ("hint", "zzz"), ("check", "zzz"), ("solution", "s1_demo")):
+        output = run(*arguments, code=2)
+        assert "Did you mean" not in output
+        assert "zzz" in output or "s1_demo" in output
+
+
+def test_check_finds_the_section_that_has_the_exercise(course):
+    (course / "chapters" / "ch1_demo" / "s2_more.md").write_text(
+        SOURCE.replace("double", "treble").replace("halve", "third")
+    )
+    write(course, *code(double="return 2 * x"))
+    (course / "work" / "s2_more.ipynb").write_text(notebook_of("x = 1"))
+    assert "Which section" in run("check", code=2)
+    assert "double: passed" in run("check", "double")
+
+
 @pytest.mark.parametrize("command", ["hint", "solution"])
 def test_an_exercise_that_is_not_there(course, command):
     output = run(command, "duble", code=2)
@@ -480,7 +549,27 @@ def test_progress_shows_a_table(course):
     assert rows["double"] == ["double", "passed", "1", "0", "of", "2"]
     assert rows["halve"] == ["halve", "new,", "solution", "seen", "0", "1", "of", "1"]
     assert rows["parity"] == ["parity", "a", "80%", "right"]
+    assert "shown without one" not in run("progress")
     assert rows["80%"] == ["80%", "to", "100%", "1", "80%", "100%"]
+
+
+def test_progress_writes_a_number_as_a_person_would(course):
+    store = open_store()
+    for name, answer in (("whole", 2.0), ("half", 2.5), ("letter", "a")):
+        store.add_prediction(SECTION, name, answer)
+    rows = {line.split()[0]: line.split()[1] for line in run("progress").splitlines() if "not revealed" in line}
+    assert rows == {"whole": "2", "half": "2.5", "letter": "a"}
+
+
+def test_progress_tells_what_was_shown_before_it_was_predicted(course):
+    store = open_store()
+    store.add_skip(SECTION, "parity")
+    assert "parity      none          shown without one" in run("progress")
+    store.add_prediction(SECTION, "parity", "a", confidence=0.8, correct=True)
+    output = run("progress")
+    assert "parity      a       80%   made after the answer, not counted" in output
+    assert "shown without one" not in output
+    assert "Calibration" not in output
 
 
 def test_progress_as_json(course):

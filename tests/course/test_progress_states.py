@@ -146,6 +146,23 @@ def test_a_prediction_may_be_judged_later(store):
     assert (prediction.answer, prediction.confidence, prediction.correct, prediction.truth) == (3, 0.6, False, 4)
 
 
+def test_a_prediction_after_a_skip_is_late_and_one_before_it_is_not(store):
+    store.add_skip(SECTION, "late")
+    store.add_skip(SECTION, "never")
+    store.add_prediction(SECTION, "early", "a", confidence=0.5, correct=True)
+    store.add_prediction(SECTION, "late", "a", confidence=0.5, correct=True)
+    store.add_skip(SECTION, "early", via="site")
+    store.add_skip("ch2_other/s1_other", "early")
+    assert [(made.name, made.late) for made in store.predictions()] == [("early", False), ("late", True)]
+    assert store.calibration().count == 1
+    assert store.section_summary(SECTION).skipped == {"late", "never"}
+    assert store.predictions()[1].to_dict()["late"] is True
+    store.reset(SECTION, "late")
+    assert store.section_summary(SECTION).skipped == {"never"}
+    store.add_prediction(SECTION, "late", "b")
+    assert not store.predictions()[1].late
+
+
 @pytest.mark.parametrize("confidence", [-0.1, 1.01, 70, float("nan")])
 def test_a_confidence_is_a_probability(store, confidence):
     with pytest.raises(RefractError, match="probability"):

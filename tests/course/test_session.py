@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def course(tmp_path, monkeypatch) -> Path:
     monkeypatch.delenv("REFRACT_RECORD", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(session, "_current", SECTION)
+    monkeypatch.setattr(session, "_asked", None)
     toy.write(tmp_path)
     SECTION.values.parent.mkdir(parents=True)
     SECTION.values.write_text(values.dump(RECORDED), encoding="utf-8")
@@ -84,6 +86,10 @@ def test_setup_of_an_unknown_section_names_the_known_and_changes_nothing(course,
     with pytest.raises(RefractError, match="no section called 's9_none'") as caught:
         session.setup("s9_none")
     assert "ch1_toy/s1_sums" in caught.value.remedy
+    for misspelt, meant in (("s1_sum", "s1_sums"), ("sums", "s1_sums"), ("ch1_toy/s1_sms", "ch1_toy/s1_sums")):
+        with pytest.raises(RefractError) as caught:
+            session.setup(misspelt)
+        assert caught.value.remedy.startswith(f"Did you mean {meant}? ")
     with pytest.raises(RefractError, match="No section has been set up"):
         session.current()
 
@@ -117,32 +123,36 @@ def test_a_number_is_noted(course, answer, noted):
 
 
 @pytest.mark.parametrize("answer", ["c", "ab", "", 1, "α", ["a"]])
-def test_an_answer_that_is_no_choice_is_refused(course, answer):
-    with pytest.raises(RefractError, match="none of the choices") as caught:
-        session.predict("parity", answer)
-    assert "a, b" in caught.value.remedy
+def test_an_answer_that_is_no_choice_is_told_and_not_noted(course, capsys, answer):
+    session.predict("parity", answer)  # raises nothing: "run all" goes on
+    said = capsys.readouterr().out
+    assert said == f"Not noted: {answer!r} is none of the choices.\n  Answer with one letter of a, b.\n"
     assert events("prediction") == []
 
 
 @pytest.mark.parametrize("answer", ["many", math.nan, math.inf, [1, 2], "a"])
-def test_an_answer_that_is_no_number_is_refused(course, answer):
-    with pytest.raises(RefractError, match="is not a number"):
-        session.predict("size", answer)
+def test_an_answer_that_is_no_number_is_told_and_not_noted(course, capsys, answer):
+    session.predict("size", answer)
+    assert capsys.readouterr().out == f"Not noted: {answer!r} is not a number.\n  Answer with a number.\n"
     assert events("prediction") == []
 
 
-@pytest.mark.parametrize("confidence", [-0.1, 1.1, 80, math.nan, "high"])
-def test_a_confidence_that_is_no_probability_is_refused(course, confidence):
-    with pytest.raises(RefractError, match="is no probability") as caught:
-        session.predict("parity", "a", confidence)
-    assert "0.8" in caught.value.remedy
-    assert events("prediction") == []
-
-
-@pytest.mark.parametrize("confidence", [0, 1, 0.5])
-def test_the_ends_are_probabilities(course, confidence):
+@pytest.mark.parametrize("confidence", [-0.1, -1, 100.5, 130, math.nan, math.inf, "sure", "0.8", True, [0.5]])
+def test_a_confidence_that_is_no_probability_is_told_and_not_noted(course, capsys, confidence):
     session.predict("parity", "a", confidence)
-    assert events("prediction")[0]["confidence"] == confidence
+    said = capsys.readouterr().out
+    assert said == f"Not noted: confidence={confidence!r} is no probability.\n  Write 0.8, or 80, for 80 per cent.\n"
+    assert events("prediction") == []
+
+
+@pytest.mark.parametrize(
+    ("confidence", "noted"), [(0, 0.0), (1, 1.0), (0.5, 0.5), (80, 0.8), (100, 1.0), (2, 0.02), (62.5, 0.625)]
+)
+def test_a_confidence_over_one_is_per_cent(course, confidence, noted):
+    session.predict("parity", "a", confidence)
+    (data,) = events("prediction")
+    assert data["confidence"] == noted
+    assert type(data["confidence"]) is float
 
 
 @pytest.mark.parametrize(("name", "example"), [("parity", '"a"'), ("size", "3")])
@@ -163,8 +173,12 @@ def test_the_first_answer_counts(course, capsys, displayed):
 
 def test_an_unknown_prediction_is_named(course):
     for call in (session.predict, session.reveal):
-        with pytest.raises(RefractError, match="no prediction called 'nothing'"):
+        with pytest.raises(RefractError, match="no prediction called 'nothing'") as caught:
             call("nothing")
+        assert caught.value.remedy == "Predictions of this section: size, parity."
+        with pytest.raises(RefractError) as caught:
+            call("partiy")
+        assert caught.value.remedy.startswith("Did you mean parity? ")
 
 
 @pytest.mark.parametrize(
@@ -196,11 +210,93 @@ def test_reveal_judges_a_choice(course, displayed):
     assert displayed[0].data.startswith("**What happened:** a. Odd\n\nYou said a. Odd: that is right.\n\nOdd: five")
 
 
-def test_reveal_without_a_prediction_tells_and_notes_nothing(course, displayed):
+def test_reveal_without_a_prediction_asks_first_and_then_shows(course, displayed, capsys):
     session.reveal("parity")
-    assert "You made no prediction this time." in displayed[0].data
+    asked = capsys.readouterr().out
+    assert asked.startswith('You have not predicted yet. Answer above, in the cell of predict("parity", …)')
+    assert "run this cell once more" in asked
+    assert displayed == events("skip") == []
+    session.reveal("parity")
+    assert displayed[0].data.split("\n\n")[:2] == ["**What happened:** a. Odd", "You made no prediction."]
     assert "Odd: five of the ten are." in displayed[0].data
+    assert events("skip") == [{"via": "notebook"}]
     assert events("prediction") == []
+    session.reveal("parity")  # shown once is shown: no second question, and no second event
+    assert displayed[1].data == displayed[0].data
+    assert len(events("skip")) == 1
+
+
+class Kernel:
+    """Numbers cells as a kernel does."""
+
+    execution_count = 0
+
+    def run(self, *names: str) -> None:
+        """One cell for each reveal; an empty name is a cell with other code."""
+        for name in names:
+            self.execution_count += 1
+            if name:
+                session.reveal(name)
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> Kernel:
+    import IPython
+
+    kernel = Kernel()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: kernel)
+    return kernel
+
+
+def test_run_all_gives_no_answer_away_however_often(course, displayed, kernel):
+    for _ in range(3):
+        kernel.run("size", "", "parity", "")
+    kernel.run("size", "parity", "size")
+    assert displayed == events("skip") == []
+    kernel.run("size", "parity", "", "parity")
+    assert len(displayed) == 1
+    kernel.run("parity")
+    assert [item.data.split("\n\n")[0] for item in displayed] == ["**What happened:** 45", "**What happened:** a. Odd"]
+
+
+def test_a_cell_that_reveals_twice_is_one_run(course, displayed, kernel):
+    kernel.run("")
+    session.reveal("size")
+    session.reveal("size")
+    assert displayed == []
+
+
+def test_another_section_s_question_of_the_same_name_is_another_question(course, displayed, monkeypatch):
+    session.reveal("parity")
+    monkeypatch.setattr(session, "_asked", ("ch9_other/s1_other", "parity", None))
+    session.reveal("parity")
+    assert displayed == []
+
+
+def test_a_prediction_after_the_answer_is_kept_and_does_not_count(course, displayed, capsys):
+    session.reveal("parity")
+    session.reveal("parity")
+    session.predict("parity", "a", 0.9)
+    assert "this prediction does not count" in capsys.readouterr().out
+    (made,) = open_store().predictions(SECTION.id)
+    assert (made.answer, made.confidence, made.late) == ("a", 0.9, True)
+    session.reveal("parity")
+    assert "You said a. Odd, after you had seen the answer: it does not count." in displayed[-1].data
+    assert open_store().calibration().count == 0
+
+
+def test_a_skip_on_the_site_is_seen_here(course, displayed, capsys):
+    open_store().add_skip(SECTION.id, "parity", via="site")
+    session.reveal("parity")
+    assert displayed[0].data.startswith("**What happened:** a. Odd\n\nYou made no prediction.")
+    session.predict("parity", "a")
+    assert "does not count" in capsys.readouterr().out
+
+
+def test_the_worked_notebook_reveals_at_once_and_notes_nothing(course, recording, displayed):
+    session.reveal("parity")
+    assert displayed[0].data.startswith("**What happened:** a. Odd\n\nYou made no prediction.\n\nOdd: five")
+    assert open_store().events() == []
 
 
 def test_reveal_twice_says_the_same(course, displayed):
@@ -252,11 +348,75 @@ def test_the_solution_can_be_used_and_is_noted(course, displayed, monkeypatch):
     assert open_store().solution_shown(SECTION.id, "total")
 
 
+CLASS = '''
+
+class Counter:
+    """Counts."""
+
+    def __repr__(self):
+        return "a counter"
+'''
+
+
+@pytest.fixture
+def shell(course, monkeypatch):
+    """A real IPython, as a notebook has it; its exercises are a function and a class."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from refract.checking.packing import pack
+
+    monkeypatch.delitem(sys.modules, SECTION.reference_module, raising=False)
+    monkeypatch.delitem(sys.modules, "solutions.ch1_toy", raising=False)
+    monkeypatch.delitem(sys.modules, "solutions", raising=False)
+    monkeypatch.syspath_prepend(str(course))
+    SECTION.reference.write_text(toy.REFERENCE + CLASS, encoding="utf-8")
+    exercise = (
+        "```{exercise} Counter\n:difficulty: 1\n:importance: 1\n:minutes: 1\n\nCount.\n\n:::{hint} One.\n:::\n```\n"
+    )
+    SECTION.source.write_text(f"{toy.SOURCE}\n{exercise}", encoding="utf-8")
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    shell.user_ns.update(solution=session.solution, pack=pack)
+    yield shell
+    InteractiveShell.clear_instance()
+    for name in [name for name in sys.modules if name.split(".")[0] == "solutions"]:
+        del sys.modules[name]
+
+
+def echoed(shell, capsys, code: str) -> str:
+    """What a cell prints, without the folded source and the prompt, which a notebook leaves out if nothing follows."""
+    assert shell.run_cell(code).success
+    return re.sub(r"<IPython.core.display.HTML object>\n|Out\[\d+\]: ", "", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["total", "Counter"])
+def test_a_bare_solution_shows_its_source_and_no_repr(shell, capsys, name):
+    from refract import reference
+
+    assert echoed(shell, capsys, f'solution("{name}")') == ""
+    assert echoed(shell, capsys, f'solution("{name}")\nmine = solution("{name}")\nmine') == ""
+    assert name in echoed(shell, capsys, "mine")  # asked for later, it is echoed as ever
+    mine = shell.user_ns["mine"]
+    assert mine is reference.get(SECTION, name)
+    assert "_ipython_display_" not in vars(mine)
+    assert shell.events.callbacks["post_run_cell"] == []
+
+
+def test_what_solution_returns_works_in_the_same_cell(shell, capsys):
+    assert "6" in echoed(shell, capsys, 'total = solution("total")\ntotal([1, 2, 3])')
+    assert "a counter" in echoed(shell, capsys, 'Counter = solution("Counter")\nCounter()')
+    code = 'import inspect\ntotal = solution("total")\nprint(inspect.getsource(total)[:9], bool(pack(total).data))'
+    assert echoed(shell, capsys, code) == "def total True\n"
+
+
 def test_an_unknown_exercise_is_named(course):
     for call in (session.hint, session.solution):
         with pytest.raises(RefractError, match="no exercise called 'nothing'") as caught:
             call("nothing")
         assert caught.value.remedy == "Exercises of this section: total."
+        with pytest.raises(RefractError) as caught:
+            call("toatl")
+        assert caught.value.remedy == "Did you mean total? Exercises of this section: total."
 
 
 # --- values and figures ------------------------------------------------------------------------
@@ -265,11 +425,11 @@ def test_an_unknown_exercise_is_named(course):
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
-        ("grand_total", 44.0, "grand total: 44   (the course's run: 45 ± 0.5)"),
-        ("how_many", torch.tensor(9), "how many: 9   (the course's run: 10)"),
-        ("something_new", 0.12345, "something new: 0.123"),
-        ("a_text", "b", "a text: b"),
-        ("a_truth", torch.tensor(True), "a truth: 1"),
+        ("grand_total", 44.0, "grand_total = 44   (the course's run: 45 ± 0.5)"),
+        ("how_many", torch.tensor(9), "how_many = 9   (the course's run: 10)"),
+        ("something_new", 0.12345, "something_new = 0.123"),
+        ("a_text", "b", "a_text = b"),
+        ("a_truth", torch.tensor(True), "a_truth = 1"),
     ],
 )
 def test_in_a_learner_s_notebook_record_compares(course, capsys, name, value, line):

@@ -278,6 +278,16 @@ def test_an_answer_is_kept_and_cannot_be_given_twice(root: Path, store: Store) -
     assert "submit-survivors" not in keys(test)
 
 
+def test_an_answer_from_a_notebook_is_judged_where_it_is_revealed_first(root: Path, store: Store) -> None:
+    store.add_prediction(toy.FIRST, "survivors", "c", confidence=0.6)
+    assert store.calibration().count == 0
+    page()
+    page()
+    (made,) = store.predictions(toy.FIRST)
+    assert (made.answer, made.confidence, made.correct, made.truth) == ("c", 0.6, False, "b")
+    assert len(store.events("prediction")) == 2
+
+
 def test_an_empty_answer_is_asked_for_again_and_not_recorded(root: Path, store: Store) -> None:
     test = press(page(), "submit-survivors")
     assert "Choose an answer first." in [entry.value for entry in test.warning]
@@ -292,8 +302,22 @@ def test_a_prediction_may_be_skipped_and_stays_skipped(root: Path, store: Store,
     assert "Shown without a prediction." in text(test)
     assert store.predictions(toy.FIRST) == []
     assert "survivors_plot" in charts(page())
+    assert store.section_summary(toy.FIRST).skipped == {"survivors"}
     store.add("reset", toy.FIRST, "")
     assert "survivors_plot" not in charts(page())
+
+
+def test_a_skip_in_a_notebook_is_seen_here_and_a_prediction_after_it_does_not_count(root: Path, store: Store) -> None:
+    store.add_skip(toy.FIRST, "survivors")
+    test = page()
+    assert "Shown without a prediction." in text(test)
+    assert "survivors_plot" in charts(test)
+    store.add_prediction(toy.FIRST, "survivors", "b", confidence=0.9)
+    shown = text(page())
+    assert "Predicted after the answer was shown: it does not count." in shown
+    assert "You said b. Two.  \n**What happened:** b. Two" in shown
+    assert store.calibration().count == 0
+    assert "None yet." in text(view("progress"))
 
 
 @pytest.mark.parametrize(("answer", "verdict"), [(5.4, "that is right"), (3.0, "that is not what happened")])
@@ -334,6 +358,9 @@ def test_progress_shows_states_and_calibration(root: Path, store: Store) -> None
     test = view("progress")
     assert "| [`double_it`](ch1-first-light#double_it) | passed | 1 |" in text(test)
     assert "on average 75% sure" in text(test)
+    assert "Not counted" not in text(test)
+    store.add_skip(toy.FIRST, "how_many")
+    assert "Not counted: 1 shown without a prediction." in text(view("progress"))
     assert "calibration" in charts(test)
 
 
