@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from refract.plots import style
+
+DOT = 0.1  # a shorter column is drawn as a dot: its direction says little
 
 
 def _square_panels(figure: go.Figure, panels: int) -> None:
@@ -27,7 +30,10 @@ def feature_arrows(
     *,
     columns: int = 5,
 ) -> go.Figure:
-    """Draw each feature's column of ``W`` as an arrow in the plane, a panel per instance. Two hidden units."""
+    """Draw each feature's column of ``W`` as an arrow in the plane, a panel per instance. Two hidden units.
+
+    A column shorter than ``DOT`` is a dot.
+    """
     if W.shape[-2] != 2:
         raise ValueError(f"arrows need two hidden units; W has {W.shape[-2]}")
     instances, _, features = W.shape
@@ -43,13 +49,21 @@ def feature_arrows(
         place = {"row": row + 1, "col": column + 1}
         for feature in range(features):
             u, v = (round(float(value), 4) for value in W[instance, :, feature])
+            long = math.hypot(u, v) > DOT
             figure.add_trace(
                 go.Scatter(
                     x=[0, u],
                     y=[0, v],
                     mode="lines+markers",
                     line={"width": 3, "color": colours[feature]},
-                    marker={"size": [0, 9], "color": colours[feature], "opacity": 1},
+                    marker={
+                        "size": [0, 14 if long else 8],
+                        "symbol": ["circle", "arrow" if long else "circle"],
+                        "angleref": "previous",
+                        "line": {"width": 0},
+                        "color": colours[feature],
+                        "opacity": 1,
+                    },
                     name=f"feature {feature}",
                     legendgroup=str(feature),
                     showlegend=instance == 0,

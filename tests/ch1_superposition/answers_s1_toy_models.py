@@ -756,7 +756,7 @@ def signed_sum(W):
     return _off_diagonal(_unit(W).mT @ W).sum(-1).square()
 
 
-@wrong("superposition_index", fails="test_index_pentagon")
+@wrong("superposition_index", mistake="absolute_values")
 def absolute_values(W):
     """Absolute values instead of squares."""
     return _off_diagonal((_unit(W).mT @ W).abs()).sum(-1)
@@ -775,7 +775,7 @@ def none_normalised(W):
     return _off_diagonal((W.mT @ W).square()).sum(-1)
 
 
-@wrong("superposition_index", fails="test_index_small_and_apart")
+@wrong("superposition_index", mistake="softened_norm")
 def large_epsilon(W):
     """An epsilon that swallows small features."""
     unit = W / (W.norm(dim=1, keepdim=True) + 1e-3)

@@ -123,7 +123,7 @@ def test_sample_independence(sample_features):
         centred = flat - flat.mean(dim=0)
         scale = centred.square().mean(dim=0).sqrt().clamp_min(1e-12)
         correlation = (centred.T @ centred / DRAWS) / (scale[:, None] * scale[None])
-        worst = (correlation - torch.eye(6)).abs().max()
+        worst = correlation.fill_diagonal_(0).abs().max()
         expect(
             bool(worst < 6 / DRAWS**0.5),
             f"Two of the features go together: the {what} of one predicts that of the other (correlation {worst:.2f}).",
@@ -797,7 +797,11 @@ def test_index_which_is_normalised(superposition_index):
 def test_index_squares(superposition_index):
     W = torch.tensor([[[1.0, 0.5, -0.5]]])
     got = expect_tensor(superposition_index(W), what="the index", given="W = [1, 0.5, -0.5]", shape=(1, 3))
-    name = "not_squared" if bool(got[0, 0].abs() < 1e-4) else None
+    name = None
+    if bool(got[0, 0].abs() < 1e-4):
+        name = "not_squared"
+    elif torch.allclose(got, torch.tensor([[1.0, 1.5, 1.5]])):
+        name = "absolute_values"
     message = f"For W = [1, 0.5, -0.5], feature 0 should have 0.5; it is {got[0, 0]:.4f}."
     expect(bool((got[0, 0] - 0.5).abs() < 1e-4), message, mistake=name)
 
@@ -825,7 +829,10 @@ def test_index_small_and_apart(superposition_index):
     W = torch.stack([torch.tensor([[1e-4, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])])
     right = torch.tensor([[1.0, 1e-8], [0.0, 0.0]])
     given = "columns [0.0001, 0] and [1, 0] in instance 0, orthogonal ones in instance 1"
-    expect_close(superposition_index(W), right, what="the index", given=given, rtol=1e-3, atol=1e-6)
+    got = expect_tensor(superposition_index(W), what="the index", given=given, shape=(2, 2))
+    only_the_small = bool(got[0, 0] < 0.999) and torch.allclose(got.flatten()[1:], right.flatten()[1:], atol=1e-5)
+    name = "softened_norm" if only_the_small else None
+    expect_close(got, right, what="the index", given=given, rtol=1e-3, atol=1e-6, mistake=name)
 
 
 @title("W stays as it was; float64 stays float64")
