@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -21,15 +22,6 @@ from refract.paths import SectionPaths, all_sections
 from refract.progress import Store
 
 _IMAGES = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg"}
-_README = """Work on the course Refract, exported by `{command} export`.
-
-answers/<section>/   the notebook, and for each exercise the last answer that passed
-figures/<section>/   the course's figures; notebook/ holds those that the notebook drew
-results/             progress.json to read; progress.db to import: {command} progress import THIS.zip
-                     (the whole progress, of all sections)
-
-Sections: {sections}
-{notes}"""
 
 
 def export(
@@ -80,8 +72,24 @@ def write(archive: zipfile.ZipFile, progress: Store, chosen: list[SectionPaths])
         copy = Path(folder) / "progress.db"
         progress.backup(copy)
         archive.write(copy, "results/progress.db")
-    sections = ", ".join(paths.id for paths in chosen)
-    archive.writestr("README.txt", _README.format(command=COMMAND, sections=sections, notes="\n".join(notes)))
+    archive.writestr("README.txt", _readme(archive.namelist(), notes))
+
+
+def _readme(names: list[str], notes: list[str]) -> str:
+    """What is in the zip: a line for each answer and result, one for each folder of figures."""
+    rows = []
+    for name in names:
+        if name.startswith("answers/"):
+            rows.append((name, "your notebook" if name.endswith(".ipynb") else "your last answer that passed"))
+    folders = Counter(name.rpartition("/")[0] for name in names if name.startswith("figures/"))
+    for folder, number in sorted(folders.items()):
+        whose = "your notebook's figures" if folder.endswith("/notebook") else "the course's figures"
+        rows.append((f"{folder}/", f"{whose}, {count(number, 'file')}"))
+    rows.append(("results/progress.json", "your progress, to read"))
+    rows.append(("results/progress.db", f"your progress in all sections: {COMMAND} progress import THIS.zip adds it"))
+    width = max(len(name) for name, _ in rows)
+    listed = [f"{name.ljust(width)}  {what}" for name, what in rows]
+    return "\n".join([f"Work on the course Refract, exported by `{COMMAND} export`.", "", *listed, "", *notes])
 
 
 def _write_answers(archive: zipfile.ZipFile, progress: Store, paths: SectionPaths) -> None:

@@ -620,11 +620,33 @@ def test_export_holds_answers_figures_and_results_and_can_be_imported(course, tm
         assert archive.read(f"answers/{SECTION}/s1_demo.ipynb") == file.read_bytes()
         assert archive.read(f"answers/{SECTION}/double.py") == b"def double(x):\n    return 2 * x\n"
         assert archive.read(f"figures/{SECTION}/notebook/cell001-1.png") == b"\x89PNG pixel"
+        listed = [line.split(maxsplit=1) for line in archive.read("README.txt").decode().splitlines()[2:8]]
+        assert listed == [
+            [f"answers/{SECTION}/s1_demo.ipynb", "your notebook"],
+            [f"answers/{SECTION}/double.py", "your last answer that passed"],
+            [f"figures/{SECTION}/", "the course's figures, 2 files"],
+            [f"figures/{SECTION}/notebook/", "your notebook's figures, 1 file"],
+            ["results/progress.json", "your progress, to read"],
+            [
+                "results/progress.db",
+                "your progress in all sections: python -m refract progress import THIS.zip adds it",
+            ],
+        ]
         assert json.loads(archive.read("results/progress.json"))["sections"][0]["passed"] == 1
     before = open_store().events()
     monkeypatch.setenv("REFRACT_HOME", str(tmp_path / "another"))
     assert "2 events added" in run("progress", "import", str(tmp_path / "mine.zip"))
     assert open_store().events() == before
+
+
+def test_the_readme_of_an_export_names_what_is_in_it_and_nothing_else(course):
+    for file in (course / "assets" / "figures" / SECTION).iterdir():
+        file.unlink()
+    open_store().add_hint(SECTION, "double", 1)  # begun on the site: no notebook, no answer, no figure
+    run("export")
+    with zipfile.ZipFile(course / "refract_export.zip") as archive:
+        named = [line.split()[0] for line in archive.read("README.txt").decode().splitlines()[1:] if line]
+        assert sorted([*named, "README.txt"]) == sorted(archive.namelist())
 
 
 def test_export_replaces_nothing_unless_told(course):
