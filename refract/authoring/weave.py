@@ -128,7 +128,8 @@ def _notebook(
         make = nbformat.v4.new_markdown_cell if cell.kind == "markdown" else nbformat.v4.new_code_cell
         node = make(cell.source)
         node["id"] = ids.next(cell.role)
-        note = timings.note((seconds or {}).get(node["id"], 0)) if cell.kind == "code" else None
+        timed = cell.kind == "code" and not cell.role.endswith("-check")  # a first check waits for the checker's start
+        note = timings.note((seconds or {}).get(node["id"], 0)) if timed else None
         if note:
             node["source"] = f"# {note}\n{node['source']}"
         nodes.append(node)
@@ -219,7 +220,7 @@ def _block(section: Section, block: Block, recorded, fill, *, worked: bool) -> I
                     yield Cell("code", f"reveal/{block.after}", f'reveal("{block.after}")')
             yield Cell("markdown", f"figure/{block.name}", f"**Figure.** {fill(block.caption)}")
         case Claim():
-            yield Cell("markdown", f"claim/{block.name}", _claim(block, recorded, fill))
+            yield Cell("markdown", f"claim/{block.name}", _claim(section, block, recorded, fill))
         case Lab():
             where = "It runs on the site: `python -m refract site`, then this section's page."
             yield Cell("markdown", f"lab/{block.name}", f"**Lab.** {fill(block.text)}\n\n{where}")
@@ -261,10 +262,35 @@ def _question(block: Predict, fill) -> str:
     return "\n\n".join(lines)
 
 
-def _claim(block: Claim, recorded: Mapping[str, Recorded] | None, fill) -> str:
+def _claim(section: Section, block: Claim, recorded: Mapping[str, Recorded] | None, fill) -> str:
     lines = [f"**Claim** ({block.source}). {fill(block.statement)}"]
     if recorded is not None:
-        found = values.evidence(block, recorded)
-        numbers = ", ".join(f"{name.replace('_', ' ')} {values.write(value, None)}" for name, value in found.items())
-        lines.append(f"*Here: **{values.verdict(block, recorded)}**. Measured: {numbers}.*")
+        verdict = values.verdict(block, recorded)
+        lines.append(f"Here: **{verdict}{' replicated' if verdict == 'partly' else ''}**.")
+        lines.append(fill(evidence(section, block, recorded)))
     return "\n\n".join(lines)
+
+
+def evidence(section: Section, claim: Claim, recorded: Mapping[str, Recorded]) -> str:
+    """What a verdict rests on, in Markdown: the values, under which heading they were recorded, and the conditions."""
+    headings = _recorded_under(section)
+    found: dict[str, list[str]] = {}
+    for name, value in values.evidence(claim, recorded).items():
+        found.setdefault(headings.get(name, section.title), []).append(f"`{name} = {values.write(value, None)}`")
+    measured = "; ".join(f"{', '.join(each)} (under [{place}](#{slug(place)}))" for place, each in found.items())
+    partly = f", partly if `{claim.partly}`" if claim.partly else ""
+    return f"Measured: {measured}. Replicated if `{claim.replicated}`{partly}."
+
+
+def _recorded_under(section: Section) -> dict[str, str]:
+    """The heading under which the given code records each value."""
+    heading = section.title
+    found: dict[str, str] = {}
+    for block in section.blocks:
+        if isinstance(block, Prose):
+            tokens = tokenizer().parse(block.text)
+            titles = [inline.content for token, inline in pairwise(tokens) if token.type == "heading_open"]
+            heading = titles[-1] if titles else heading
+        elif isinstance(block, Code):
+            found |= dict.fromkeys(re.findall(r"\brecord\(\s*[\"'](\w+)", block.source), heading)
+    return found

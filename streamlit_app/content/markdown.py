@@ -17,12 +17,6 @@ _TARGET = re.compile(
     r"\]\((?P<target><[^>\n]*>|[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)(?P<title>\s+(?:\"[^\"]*\"|'[^']*'))?\)"
 )
 _EMOJI = re.compile(r":[\w+-]+:")
-_SPECIAL = re.compile(r"[^\w\s]|_")
-
-
-def escape(text: str) -> str:
-    """Plain text as Markdown that shows exactly that text."""
-    return _SPECIAL.sub(lambda match: "\\" + match.group() if match.group().isascii() else match.group(), text)
 
 
 def convert(text: str, link: Link | None = None) -> str:

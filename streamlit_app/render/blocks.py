@@ -7,15 +7,15 @@ from collections.abc import Collection
 import plotly.graph_objects as go
 import streamlit as st
 
-from refract.authoring import timings, values
-from refract.authoring.model import Aside, Bonus, Claim, Code, Figure, Lab
+from refract.authoring import timings, values, weave
+from refract.authoring.model import Aside, Bonus, Claim, Code, Figure, Lab, Section
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 from streamlit_app import labs
 from streamlit_app.content import figures, predictions
 from streamlit_app.content.document import lab_title
-from streamlit_app.content.markdown import convert, escape
+from streamlit_app.content.markdown import convert
 from streamlit_app.render import progress, text
 
 PLOTLY = {"displaylogo": False, "scrollZoom": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
@@ -66,9 +66,9 @@ def _malformed(paths: SectionPaths, name: str, error: ValueError) -> RefractErro
     return RefractError(f"The figure {file} is malformed: {str(error)[:500]}", "Run `python -m refract build`.")
 
 
-def claim(paths: SectionPaths, block: Claim, recorded: dict[str, Recorded]) -> None:
+def claim(section: Section, block: Claim, recorded: dict[str, Recorded]) -> None:
     """A statement, who says so, and what our own run has to say about it."""
-    verdict = values.verdict(block, recorded)
+    paths, verdict = section.paths, values.verdict(block, recorded)
     label, colour, icon = _VERDICTS[verdict]
     with st.container(border=True, key=f"claim-{block.name}", gap="small"):
         text.anchor(block.name)
@@ -77,11 +77,7 @@ def claim(paths: SectionPaths, block: Claim, recorded: dict[str, Recorded]) -> N
             st.badge(label, color=colour, icon=icon)  # type: ignore[arg-type]
         st.markdown(text.prose(paths, block.statement, recorded))
         st.caption(f"Source: {text.prose(paths, block.source, recorded)}")
-        found = ", ".join(
-            f"`{name}` = {escape(values.write(value, None))}"
-            for name, value in values.evidence(block, recorded).items()
-        )
-        st.caption(f"Measured here: {found}. Replicated if `{block.replicated}`.")
+        st.caption(text.prose(paths, weave.evidence(section, block, recorded), recorded))
 
 
 def lab(paths: SectionPaths, block: Lab, recorded: dict[str, Recorded], level: int) -> None:

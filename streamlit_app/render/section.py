@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from refract.authoring import timings
-from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict
+from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Section
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
 from refract.paths import SectionPaths
@@ -57,7 +57,7 @@ def _items(doc: Document, recorded: dict[str, Recorded], summary: SectionSummary
                 name = item.block.name
                 predict.render(paths, item.block, recorded, given.get(name), name in summary.skipped)
             else:
-                _one(paths, item, recorded, settled, seconds)
+                _one(doc.section, item, recorded, settled, seconds)
         except RefractError as error:
             text.problem(error, _what(item))
         if isinstance(item, Heading) and item.level == 1:
@@ -78,8 +78,9 @@ def _in(place: DeltaGenerator, paths: SectionPaths, item: Box, recorded: dict[st
 
 
 def _one(
-    paths: SectionPaths, item: Item, recorded: dict[str, Recorded], settled: set[str], seconds: Iterator[float]
+    section: Section, item: Item, recorded: dict[str, Recorded], settled: set[str], seconds: Iterator[float]
 ) -> None:
+    paths = section.paths
     match item:
         case Heading():
             text.document_heading(paths, item, recorded)
@@ -94,7 +95,7 @@ def _one(
         case Box(block=Figure() as block):
             blocks.figure(paths, block, recorded, settled)
         case Box(block=Claim() as block):
-            blocks.claim(paths, block, recorded)
+            blocks.claim(section, block, recorded)
         case Box(block=Aside() as block, anchor=anchor):
             blocks.aside(paths, block, recorded, anchor)
         case Box(block=Bonus() as block, anchor=anchor):

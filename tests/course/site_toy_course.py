@@ -30,6 +30,7 @@ $$\mathbb{E}[x] = \frac{p}{2}$$
 import torch
 
 world = torch.linspace(0, 1, 5)
+record("stored", len(world))
 ```
 
 ```{exercise} sample_things
@@ -99,6 +100,10 @@ All {value}`stored:d` of them.
 ```
 
 ### A figure that nothing hides
+
+```python
+record("loss", 0.0123, within=0.01)
+```
 
 ```{figure} open_plot
 :alt: A line that rises.

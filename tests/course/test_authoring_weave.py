@@ -370,8 +370,11 @@ def test_what_the_learner_s_cells_say(course):
     assert cells["reveal-parity"]["source"] == 'reveal("parity")'
     assert "there are 10 of them below" in cells["exercise-total"]["source"]
     assert cells["looking-text-2"]["source"] == "The mean is 4.50."
-    assert "**replicated**" in cells["claim-quadratic"]["source"]
-    assert "grand total 45" in cells["claim-quadratic"]["source"]
+    assert cells["claim-quadratic"]["source"].split("\n\n")[1:] == [
+        "Here: **replicated**.",
+        "Measured: `grand_total = 45`, `how_many = 10` (under [Looking](#Looking)). Replicated if "
+        "`abs(grand_total - how_many * (how_many - 1) / 2) < 0.1`, partly if `grand_total > 0`.",
+    ]
     assert cells["top-imports"]["source"].endswith('\n\nsetup("ch1_toy/s1_sums")')
     assert cells["looking-code"]["source"].startswith("import plotly.graph_objects as go")
     assert "difficulty ●○○○○ · importance ●●○○○ · about 3 minutes" in cells["exercise-total"]["source"]
@@ -471,6 +474,30 @@ def test_long_cells_say_how_long(course):
     cells = {cell["id"]: cell["source"] for cell in notebook.cells}
     assert cells["looking-code"].startswith("# Takes about 10 seconds on two cores.\nimport plotly")
     assert not cells["top-imports"].startswith("#")
+
+
+def test_a_check_says_nothing_of_its_seconds(course):
+    """The first one waits for the checker's process to start, which no later run of the cell does."""
+    notebook = weave.learner(source.load(SECTION), RECORDED, {"exercise-total-check": 9.0})
+    cells = {cell["id"]: cell["source"] for cell in notebook.cells}
+    assert cells["exercise-total-check"] == "check(total)"
+
+
+def test_a_claim_says_where_each_value_was_recorded_and_what_part_replicated(course):
+    more = '\n## The *mean* of squares\n\n```text\n# no heading\n```\n\n```python\nrecord(\n    "how_many", 3)\n```\n'
+    text = SOURCE.replace('record("how_many", len(numbers))\n', "").replace("\nThe mean is", f"{more}\nThe mean is")
+    SECTION.source.write_text(text, encoding="utf-8")
+    section = source.load(SECTION)
+    recorded = {**RECORDED, "grand_total": Recorded(44.0)}
+    said = weave.evidence(section, section.claims[0], recorded)
+    assert said.startswith(
+        "Measured: `grand_total = 44` (under [Looking](#looking)); "
+        "`how_many = 10` (under [The *mean* of squares](#the-mean-of-squares)). Replicated if"
+    )
+    cells = {cell["id"]: cell["source"] for cell in weave.learner(section, recorded).cells}
+    assert "\n\nHere: **partly replicated**.\n\n" in cells["claim-quadratic"]
+    whole = source.load(SECTION).claims[0].__class__(**{**vars(section.claims[0]), "partly": None})
+    assert "partly" not in weave.evidence(section, whole, recorded)
 
 
 # --- the course's own sections -----------------------------------------------------------------

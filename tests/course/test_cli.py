@@ -25,6 +25,7 @@ from refract.cli import app
 from refract.cli.answers import Target
 from refract.cli.watch import Memory, follow, recheck, screen
 from refract.errors import RefractError
+from refract.names import suggestion
 from refract.paths import SectionPaths
 from refract.progress import open_store
 
@@ -490,6 +491,22 @@ def test_a_misspelt_name_is_recognised(course, arguments, meant):
     assert f"  Did you mean {meant}? " in output
     assert len(output.strip().splitlines()) == 2
     assert open_store().events() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("toy", "Did you mean s1_toy_models? "),  # a part of one name
+        ("s1_tyo_models", "Did you mean s1_toy_models? "),
+        ("A_LONG_NAME", "Did you mean a_long_name_2? "),
+        (" s2_phase ", "Did you mean s2_Phase_change? "),
+        ("name", ""),  # a part of two
+        ("s", ""),
+        ("", ""),
+    ],
+)
+def test_the_name_that_was_meant(name, said):
+    assert suggestion(name, ["s1_toy_models", "s2_Phase_change", "one_long_name_1", "a_long_name_2"]) == said
 
 
 def test_what_is_like_nothing_gets_no_suggestion(course):

@@ -336,7 +336,11 @@ def test_a_number_is_judged_within_its_tolerance(root: Path, store: Store, answe
 def test_a_claim_shows_its_verdict_and_evidence(root: Path) -> None:
     shown = text(page())
     assert "replicated" in shown
-    assert "`stored` = 5" in shown
+    assert (
+        "Measured: `loss = 0.0123` (under [A figure that nothing hides](#a-figure-that-nothing-hides)); "
+        "`stored = 5` (under [Sparse features](#sparse-features)). "
+        "Replicated if `stored >= 5 and loss < 0.1`, partly if `stored >= 3`." in shown
+    )
     FIRST.values.write_text(
         '{"stored": {"value": 4, "within": 0}, "loss": {"value": 0.01, "within": 0}}', encoding="utf-8"
     )

@@ -13,7 +13,7 @@ from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
 from streamlit_app.content import course, document, figures, pages, predictions, search, toy_lab
 from streamlit_app.content.document import Box, Heading, Image
-from streamlit_app.content.markdown import convert, escape, to_text
+from streamlit_app.content.markdown import convert, to_text
 from streamlit_app.content.slugs import Anchors, slug
 from tests.course import site_toy_course as toy
 
@@ -81,10 +81,6 @@ def test_bars_of_maths_do_not_end_a_cell() -> None:
     assert r"$\vert x\vert$" in cells
     assert r"$\Vert W\Vert$" in cells
     assert shown.endswith("$|x|$")
-
-
-def test_escaped_text_renders_as_itself() -> None:
-    assert escape("a_b $x$ [y](z) <b>") == r"a\_b \$x\$ \[y\]\(z\) \<b\>"
 
 
 def test_search_text_has_words_and_no_marks() -> None:
@@ -191,7 +187,7 @@ def test_a_document_has_headings_pictures_and_boxes_in_order(root: Path) -> None
     kinds = [type(item.block).__name__ for item in doc.items if isinstance(item, Box)]
     assert kinds == [
         *("Code", "Exercise", "Exercise", "Predict", "Figure"),
-        *("Predict", "Figure", "Claim", "Aside", "Bonus"),
+        *("Predict", "Code", "Figure", "Claim", "Aside", "Bonus"),
     ]
 
 
