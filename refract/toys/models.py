@@ -1,0 +1,124 @@
+"""The toy models of this course as one family, with the gradient written out.
+
+Every one of them squeezes features into hidden units and unfolds them again:
+
+    hidden = f(encoder @ x)            f: nothing, or a ReLU
+    output = g(decoder @ hidden + b)   g: nothing, or a ReLU; the decoder may be the encoder's transpose
+
+With the gradient written out a step is a dozen operations, where autograd needs about forty. The tests hold it against
+autograd.
+
+Inside this package an instance's data lie as (instance, feature, batch): the batch is the long axis, and lies in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ToyModel:
+    """Which toy model: its sizes, whether the decoder is tied to the encoder, and where a ReLU stands.
+
+    ``absolute=True`` asks the model for |x| instead of x.
+    """
+
+    n_features: int
+    d_hidden: int
+    tied: bool = True
+    rectify_hidden: bool = False
+    rectify_output: bool = True
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n_features < 1 or self.d_hidden < 1:
+            raise ValueError(f"a toy model needs a feature and a hidden unit; got {self.n_features}, {self.d_hidden}")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The parameters of one instance: name and shape. A tied model's only matrix is called ``W``."""
+        matrix = (self.d_hidden, self.n_features)
+        if self.tied:
+            return {"W": matrix, "b": (self.n_features,)}
+        return {"W_enc": matrix, "W_dec": matrix[::-1], "b": (self.n_features,)}
+
+    def output(
+        self, parameters: dict[str, Tensor], x: Float[Tensor, "instance feature batch"]
+    ) -> Float[Tensor, "instance feature batch"]:
+        """What every instance makes of ``x``."""
+        return self._forward(*self._matrices(parameters), parameters["b"], x)[1]
+
+    def gradient(
+        self,
+        parameters: dict[str, Tensor],
+        x: Float[Tensor, "instance feature batch"],
+        weight: Float[Tensor, "instance feature batch"],
+        into: dict[str, Tensor],
+        loss: Float[Tensor, "instance"] | None = None,
+    ) -> None:
+        """Write the gradient of every instance's loss Σ weight (target - output)² into ``into``, and the loss.
+
+        ``weight`` holds importance and the weight of each sample; its feature and batch axes may have length one.
+        """
+        encoder, decoder = self._matrices(parameters)
+        hidden, output = self._forward(encoder, decoder, parameters["b"], x)
+        error = output - (x.abs() if self.absolute else x)
+        gradient = error * weight
+        if loss is not None:
+            torch.sum(gradient * error, dim=(1, 2), out=loss)
+        gradient.mul_(2)
+        if self.rectify_output:
+            gradient = _through_relu(gradient, output)
+        torch.sum(gradient, dim=2, out=into["b"])
+        back = torch.bmm(decoder.mT, gradient)
+        if self.rectify_hidden:
+            back = _through_relu(back, hidden)
+        if self.tied:
+            _outer(hidden, gradient, into["W"])
+            _outer(back, x, into["W"], add=True)
+        else:
+            _outer(gradient, hidden, into["W_dec"])
+            _outer(back, x, into["W_enc"])
+
+    def _matrices(self, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        if self.tied:
+            return parameters["W"], parameters["W"].mT
+        return parameters["W_enc"], parameters["W_dec"]
+
+    def _forward(self, encoder: Tensor, decoder: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[0] != encoder.shape[0]:
+            x = x.expand(encoder.shape[0], -1, -1)
+        hidden = torch.bmm(encoder, x)
+        if self.rectify_hidden:
+            hidden.relu_()
+        output = torch.bmm(decoder, hidden).add_(b[:, :, None])
+        return hidden, output.relu_() if self.rectify_output else output
+
+
+def _through_relu(gradient: Tensor, rectified: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(gradient, rectified, 0.0)
+
+
+def _outer(left: Tensor, right: Tensor, into: Tensor, *, add: bool = False) -> None:
+    """Sum left @ rightᵀ over the batch. Batched products with a single row are slow on a CPU: those are summed."""
+    right = right.expand(left.shape[0], -1, -1)
+    if min(left.shape[1], right.shape[1]) == 1:
+        product = (left * right).sum(dim=2)
+        product = product[:, None] if left.shape[1] == 1 else product[:, :, None]
+        into.add_(product) if add else into.copy_(product)
+    elif add:
+        into.baddbmm_(left, right.mT)
+    else:
+        torch.bmm(left, right.mT, out=into)
+
+
+def slices(instances: int, per_instance: int, *, at_once: int = 1 << 19) -> Iterator[slice]:
+    """Cut the instances so that one cut's numbers fit into a core's cache."""
+    step = max(1, at_once // max(1, per_instance))
+    for start in range(0, instances, step):
+        yield slice(start, min(start + step, instances))
