@@ -4,14 +4,17 @@ An answer runs in a worker process, never in the caller's. The parts, each with 
 
 ============  =================================================================
 ``expect``    what a checker says: helpers that put words first
-``marks``     ``@mistake`` and ``@title`` on a checker
+``marks``     ``@mistake``, ``@title`` and ``@may_change`` on a checker
 ``plugin``    pytest: one fixture per exercise, ``--answers FILE``
+``watching``  an answer that changes what it was given is named, at every call
 ``guard``     each test starts from a fixed seed; what an answer changed globally is named and restored
 ``judging``   one check, inside the worker: limits, rebinding, pytest, outcomes
 ``worker``    the process that judges, and the fork server that keeps it warm
 ``client``    the caller's side: start, deadline, restart
 ``packing``   an answer as bytes, with the source its traceback needs
-``answers``   a notebook or module, executed only as far as its definitions
+``answers``   a notebook or module, executed only as far as its ``definitions``
+``given``     what of a notebook is the course's own, not the learner's
+``spelling``  the name that was probably meant
 ``examples``  wrong and right answers, and the table of how many are caught
 ``running``   ``run_checks``: one answer in, one result out
 ``notebook``  ``check``: finds section and exercise, records the attempt

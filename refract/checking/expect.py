@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from refract.checking import guard
+from refract.checking.result import CHANGES_INPUT
 
-_FULL = 24  # tensors with at most this many entries are printed in full
+_FULL, _FULL_DEEP = 24, 12  # tensors with at most this many entries are printed in full; with three axes or more
 
 
 class CheckFailure(AssertionError):
@@ -46,7 +47,7 @@ def expect_type(actual: Any, kind: type | tuple[type, ...], what: str = "the res
     if not isinstance(actual, kinds) or (isinstance(actual, bool) and bool not in kinds):
         names = [_type_name(each) for each in kinds]
         raise Malformed(
-            f"{_upper(what)} should be {_article(' or '.join(names))}{_for(given)}; it is {describe(actual)}."
+            f"{_upper(what)} should be {_article(' or '.join(names))}{_for(given)}; what came is {describe(actual)}."
         )
     return actual
 
@@ -62,13 +63,13 @@ def expect_tensor(
 ) -> Tensor:
     """``actual`` is a tensor, of this shape and dtype if given, without NaN or infinity; it is returned."""
     if not isinstance(actual, Tensor):
-        raise Malformed(f"{_upper(what)} should be a tensor{_for(given)}; it is {describe(actual)}.")
+        raise Malformed(f"{_upper(what)} should be a tensor{_for(given)}; what came is {describe(actual)}.")
     if shape is not None:
         expect_shape(actual, shape, what, given)
     if dtype is not None:
         expect_dtype(actual, dtype, what, given)
     if finite and actual.is_floating_point() and not bool(torch.isfinite(actual).all()):
-        raise Malformed(f"{_upper(what)} holds {_not_finite(actual)}{_for(given)}.\n  it is {show(actual)}")
+        raise Malformed(f"{_not_finite(actual)} in {what}{_for(given)}.\n  came: {show(actual)}")
     return actual
 
 
@@ -76,21 +77,19 @@ def expect_shape(actual: Any, shape: Sequence[int], what: str = "the result", gi
     """``actual`` has this shape. What has none is named as what it is."""
     if not isinstance(actual, Tensor | np.ndarray):
         raise Malformed(
-            f"{_upper(what)} should be a tensor of shape {_shape(shape)}{_for(given)}; it is {describe(actual)}."
+            f"{_upper(what)} should be a tensor of shape {_shape(shape)}{_for(given)}; what came is {describe(actual)}."
         )
     if tuple(actual.shape) != tuple(shape):
-        raise Malformed(
-            f"{_upper(what)} should have shape {_shape(shape)}{_for(given)}; its shape is {_shape(actual.shape)}."
-        )
+        came = _shape(actual.shape)
+        raise Malformed(f"{_upper(what)} should have shape {_shape(shape)}{_for(given)}; what came has shape {came}.")
 
 
 def expect_dtype(actual: Any, dtype: torch.dtype, what: str = "the result", given: str | None = None) -> None:
     """``actual`` is a tensor of this dtype."""
     expect_tensor(actual, what, given, finite=False)
     if actual.dtype != dtype:
-        raise Malformed(
-            f"{_upper(what)} should have dtype {_plain(dtype)}{_for(given)}; its dtype is {_plain(actual.dtype)}."
-        )
+        came = _plain(actual.dtype)
+        raise Malformed(f"{_upper(what)} should have dtype {_plain(dtype)}{_for(given)}; what came has dtype {came}.")
 
 
 def expect_close(
@@ -115,40 +114,70 @@ def expect_close(
     else:
         if target.ndim == 0 and not isinstance(actual, Tensor):
             number = "a number or a tensor without dimensions"
-            raise Malformed(f"{_upper(what)} should be {number}{_for(given)}; it is {describe(actual)}.")
+            raise Malformed(f"{_upper(what)} should be {number}{_for(given)}; what came is {describe(actual)}.")
         came = expect_tensor(actual, what, given, shape=target.shape, dtype=dtype, finite=False).detach().cpu()
     if came.is_complex() != target.is_complex() or (came.dtype == torch.bool) != (target.dtype == torch.bool):
-        raise Malformed(f"{_upper(what)} should hold {_entries(target)}{_for(given)}; it holds {_entries(came)}.")
+        raise Malformed(
+            f"{_upper(what)} should hold {_entries(target)}{_for(given)}; what came holds {_entries(came)}."
+        )
     if target.is_complex():
         came, target = came.to(torch.complex128), target.to(torch.complex128)
     else:
         came, target = came.to(torch.float64), target.to(torch.float64)
     if bool((~torch.isfinite(came) & torch.isfinite(target)).any()):
-        raise Malformed(_comparison(f"{_upper(what)} holds {_not_finite(came)}{_for(given)}.", came, target), mistake)
+        raise Malformed(_comparison(f"{_not_finite(came)} in {what}{_for(given)}.", came, target), mistake)
     close = torch.isclose(came, target, rtol=rtol, atol=atol, equal_nan=True)
     if bool(close.all()):
         return
-    raise CheckFailure(_comparison(f"{_upper(what)} is not right{_for(given)}.", came, target, close), mistake)
+    raise CheckFailure(_comparison(f"{_upper(what)} came out wrong{_for(given)}.", came, target, close), mistake)
 
 
 def unchanged(before: Any, after: Any, name: str) -> None:
-    """An input is as it was: ``before`` is a copy that was made before the call."""
-    same = (
-        isinstance(after, Tensor)
-        and before.shape == after.shape
-        and before.dtype == after.dtype
-        and torch.equal(torch.nan_to_num(before.detach()), torch.nan_to_num(after.detach()))
-        if isinstance(before, Tensor)
-        else bool(np.array_equal(before, after))
-        if isinstance(before, np.ndarray)
-        else before == after
+    """An input is as it was: ``before`` is a copy that was made before the call.
+
+    Of tensors and arrays the machinery sees to this itself, at every call of an answer: see ``@may_change``.
+    """
+    if differs(before, after):
+        raise changed_input(name, before, after)
+
+
+def differs(before: Any, after: Any) -> bool:
+    """Whether a value is not what its copy says. NaN equals NaN; what cannot be compared counts as equal."""
+    if isinstance(before, Tensor):
+        if not isinstance(after, Tensor) or before.shape != after.shape or before.dtype != after.dtype:
+            return True
+        try:
+            return not _same(before, after.detach())
+        except (RuntimeError, NotImplementedError):  # no numbers to compare: on the device `meta`, or in a transform
+            return False
+    if isinstance(before, np.ndarray):
+        if not isinstance(after, np.ndarray) or before.shape != after.shape or before.dtype != after.dtype:
+            return True
+        return not bool(np.array_equal(before, after, equal_nan=before.dtype.kind in "fc"))
+    return bool(before != after)
+
+
+_equal = torch.equal  # as it is now: an answer may replace it
+
+
+def _same(before: Tensor, after: Tensor) -> bool:
+    with torch.no_grad():
+        return _equal(before, after) or bool(((before == after) | (torch.isnan(before) & torch.isnan(after))).all())
+
+
+def changed_input(name: str, before: Any, after: Any) -> CheckFailure:
+    """The failure of an answer that changed what it was given."""
+    return CheckFailure(
+        f"Your answer changed its input `{name}`, which its caller still needs. Make a new tensor instead: "
+        f"`{name} += 1`, `{name}[...] = 1` and operations whose name ends in _ write into the old one.\n"
+        f"  before: {show(before)}\n  after:  {show(after)}",
+        CHANGES_INPUT,
     )
-    if not same:
-        raise CheckFailure(
-            f"Your answer changed its input `{name}`. Whoever called it still needs the old values: "
-            f"work on a copy (an operation whose name ends in _ writes in place).\n"
-            f"  before: {show(before)}\n  after:  {show(after)}"
-        )
+
+
+def count(number: int, noun: str) -> str:
+    """``1 instance``, ``3 instances``: for what a checker says of its input."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def reseed(seed: int) -> None:
@@ -167,7 +196,7 @@ def show(value: Any) -> str:
         text = repr(value)
         return text if len(text) <= 300 else text[:300] + "…"
     value = value.detach().cpu()
-    if value.numel() <= _FULL:
+    if _is_small(value):
         return _numbers(value.tolist())
     if value.is_complex():
         return f"a complex tensor of shape {_shape(value.shape)}"
@@ -199,20 +228,26 @@ def describe(value: Any) -> str:
 def _comparison(first: str, came: Tensor, target: Tensor, close: Tensor | None = None) -> str:
     if target.ndim == 0:
         return f"{first}\n  expected: {_number(target.item())}\n  came:     {_number(came.item())}"
-    if target.numel() <= _FULL:
+    if _is_small(target):
         return f"{first}\n  expected: {_numbers(target.tolist())}\n  came:     {_numbers(came.tolist())}"
     distance = torch.nan_to_num((came - target).abs(), nan=float("inf"), posinf=float("inf"))
     worst = tuple(int(i) for i in np.unravel_index(int(distance.argmax()), target.shape))
-    wrong = "" if close is None else f"{int((~close).sum()):,} of {target.numel():,} entries are off; "
+    off = 0 if close is None else int((~close).sum())
+    wrong = f"{off:,} of {target.numel():,} entries {'is' if off == 1 else 'are'} off; " if off else ""
     return (
         f"{first}\n  {wrong}the worst is at index {worst}: "
         f"expected {_number(target[worst].item())}, came {_number(came[worst].item())}"
     )
 
 
+def _is_small(value: Tensor) -> bool:
+    """Whether its numbers can be taken in at a glance."""
+    return value.numel() <= (_FULL if value.ndim <= 2 else _FULL_DEEP)
+
+
 def _not_finite(value: Tensor) -> str:
     nan, infinite = bool(torch.isnan(value).any()), bool(torch.isinf(value).any())
-    return "NaN and infinity" if nan and infinite else "NaN" if nan else "infinity"
+    return "There are NaN and infinity" if nan and infinite else "There is NaN" if nan else "There is infinity"
 
 
 def _number(value: Any) -> str:
@@ -250,4 +285,7 @@ def _for(given: str | None) -> str:
 
 
 def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """A sentence's first letter: "the batch" becomes "The batch"; an identifier (``b``, ``w_norm``) keeps its case."""
+    first, _, rest = text.partition(" ")
+    word = first.isalpha() and first.islower() and (len(first) > 1 or first == "a")
+    return text[:1].upper() + text[1:] if word and rest else text

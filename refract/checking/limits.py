@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -72,9 +73,9 @@ class _NoKeyboard(io.TextIOBase):
         return True
 
     def _refuse(self, *_: Any) -> NoReturn:
-        from refract.checking.expect import CheckFailure
+        from refract.checking.expect import Malformed
 
-        raise CheckFailure(
+        raise Malformed(
             "Your code waits for the keyboard (input()). A check has none: take what you need as an argument."
         )
 
@@ -89,3 +90,17 @@ def redirect(printed: Printed) -> None:
             os.dup2(null, number)
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = printed  # type: ignore[misc,assignment]
     sys.stdin = _NoKeyboard()
+    _warn_once(printed)
+
+
+def _warn_once(printed: Printed) -> None:
+    """Print a warning once, not once for each test, and without the path of a file that the learner never saw."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = f"{category.__name__}: {message}\n"
+        if text not in told:
+            told.add(text)
+            printed.write(text)
+
+    warnings.showwarning = show

@@ -7,7 +7,7 @@ a notebook or module are judged in the worker, and each test reports what became
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ class Provider:
 
     def get(self, name: str) -> Any:
         return self.answers[name] if name in self.answers else reference.get(self.paths, name)
+
+    def judges(self, name: str) -> bool:
+        """Whether it is this exercise that is under check; all are if no answers were given."""
+        return name in self.answers or not self.answers
 
 
 _PROVIDER = pytest.StashKey[Provider]()
@@ -50,6 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "refract_mistake(name): the known mistake that this test catches")
+    config.addinivalue_line(
+        "markers", "refract_may_change(*names, exercise): inputs that an answer may change in place"
+    )
     config.addinivalue_line("markers", "refract_title(text): what the learner reads in place of the test's name")
     file = config.getoption("--answers", default=None)
     if file is not None:
@@ -95,8 +102,15 @@ class SectionModule(pytest.Module):
 
 
 def _fixture(provider: Provider, name: str) -> Any:
-    def exercise() -> Any:
-        return provider.get(name)
+    def exercise(request: pytest.FixtureRequest) -> Iterator[Any]:
+        answer = provider.get(name)
+        if not provider.judges(name):
+            yield answer
+            return
+        from refract.checking import watching
+
+        with watching.watched(answer, watching.allowed_by(request.node, name)) as watched:
+            yield watched
 
     exercise.__doc__ = f"The answer to the exercise {name}."
     return pytest.fixture(name=name)(exercise)
@@ -154,13 +168,13 @@ def _met(item: pytest.Item) -> Generator[None, Any, Any]:
     except BaseException as error:
         ended = error
     complaint = witness.complaint()  # first of all: what was replaced is put back
-    from refract.checking.expect import CheckFailure, Malformed
+    from refract.checking.expect import Malformed
 
     if complaint is not None:
         raise Malformed(complaint) from None
     if isinstance(ended, SystemExit | KeyboardInterrupt | GeneratorExit | pytest.exit.Exception):
         what = "sys.exit() (SystemExit)" if isinstance(ended, SystemExit) else type(ended).__name__
-        raise CheckFailure(f"Your code ends with {what} in the middle of a call. Return a value instead.") from ended
+        raise Malformed(f"Your code ends with {what} in the middle of a call. Return a value instead.") from ended
     if ended is not None:
         raise ended
     return value

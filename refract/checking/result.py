@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PASSED, FAILED, NOT_ATTEMPTED, STOPPED = "passed", "failed", "not attempted", "stopped"
+UNTOUCHED = "Not attempted yet."  # the message where every test met the stub
+CHANGES_INPUT = "changes_input"  # the mistake that the machinery itself names, in every exercise
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class CheckResult:
 
     ``status`` is ``"passed"``, ``"failed"``, ``"not attempted"`` (the stub still raises) or ``"stopped"`` (the
     answer could not be judged to the end: it never returned, ended the process, could not be handed over).
-    ``message`` is for the learner; where a known ``mistake`` was made, its text comes first.
+    ``message`` is for the learner; where a known ``mistake`` was made, its text comes first. A mistake is one of
+    the section's, or ``CHANGES_INPUT``.
     """
 
     section: str

@@ -60,7 +60,7 @@ def _import_heavy() -> None:
     import torch
 
     from refract import reference  # noqa: F401
-    from refract.checking import expect, guard, judging, marks, plugin, rebinding, reporting  # noqa: F401
+    from refract.checking import expect, guard, judging, marks, plugin, rebinding, reporting, watching  # noqa: F401
 
     torch.set_num_threads(1)
     guard.settle_torch()

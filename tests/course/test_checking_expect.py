@@ -10,6 +10,7 @@ from refract.checking import guard
 from refract.checking.expect import (
     CheckFailure,
     Malformed,
+    count,
     expect,
     expect_close,
     expect_dtype,
@@ -64,11 +65,11 @@ def test_what_is_no_tensor_is_described(nothing):
         failure = said(call)
         assert isinstance(failure, Malformed)
         assert str(failure).startswith("The batch should be a tensor")
-        assert "for p = 0; it is " in str(failure)
+        assert "for p = 0; what came is " in str(failure)
 
 
 def test_none_asks_for_a_return():
-    assert str(said(expect_close, None, 1.0)).endswith("it is None (is a `return` missing?).")
+    assert str(said(expect_close, None, 1.0)).endswith("what came is None (is a `return` missing?).")
 
 
 @pytest.mark.parametrize("actual", [True, [1.0], "1", None, np.ones(2)])
@@ -91,9 +92,42 @@ def test_small_tensors_are_printed_in_full():
     failure = said(
         expect_close, torch.tensor([1.0, 2.123456]), [1.0, 3.0], what="the norms", given="W = I", mistake="m"
     )
-    assert str(failure) == "The norms is not right for W = I.\n  expected: [1, 3]\n  came:     [1, 2.123]"
+    assert str(failure) == "The norms came out wrong for W = I.\n  expected: [1, 3]\n  came:     [1, 2.123]"
     assert failure.mistake == "m"
     assert not isinstance(failure, Malformed)
+
+
+@pytest.mark.parametrize(
+    ("what", "starts"),
+    [
+        ("the norms", "The norms came out wrong."),
+        ("a batch", "A batch came out wrong."),
+        ("gradients of W", "Gradients of W came out wrong."),
+        ("w_norm", "w_norm came out wrong."),
+        ("x_hat at step 3", "x_hat at step 3 came out wrong."),
+        ("b", "b came out wrong."),
+        ("b after a step", "b after a step came out wrong."),
+        ("loss", "loss came out wrong."),
+        ("double(3)", "double(3) came out wrong."),
+        ("P P (a projection)", "P P (a projection) came out wrong."),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_and_an_identifier_keeps_its_case(what, starts):
+    assert str(said(expect_close, torch.ones(2), torch.zeros(2), what=what)).startswith(starts)
+
+
+def test_one_and_many():
+    assert [count(number, "instance") for number in (0, 1, 2, 1000)] == [
+        "0 instances", "1 instance", "2 instances", "1,000 instances",
+    ]  # fmt: skip
+    came = torch.zeros(50)
+    came[3] = 1
+    assert "1 of 50 entries is off; the worst is at index (3,)" in str(said(expect_close, came, torch.zeros(50)))
+
+
+def test_many_axes_are_not_printed_in_full():
+    assert "the worst is at index" in str(said(expect_close, torch.ones(2, 2, 4), torch.zeros(2, 2, 4)))
+    assert "expected: [[0, 0" in str(said(expect_close, torch.ones(4, 4), torch.zeros(4, 4)))
 
 
 def test_large_tensors_by_their_worst_entry():
@@ -111,7 +145,7 @@ def test_not_finite_is_malformed(value, word):
         said(expect_tensor, torch.tensor([value])),
     ):
         assert isinstance(failure, Malformed)
-        assert f"holds {word}" in str(failure)
+        assert f"There is {word} in the result" in str(failure)
 
 
 def test_kinds_of_numbers_are_not_mixed():
@@ -137,9 +171,9 @@ def test_expect():
 
 def test_type():
     assert expect_type([1], list) == [1]
-    assert "should be a float; it is the int 1" in str(said(expect_type, 1, float))
-    assert "should be an int or float; it is the bool True" in str(said(expect_type, True, (int, float)))
-    assert "should be a tensor; it is a list of 2" in str(said(expect_type, [1, 2], torch.Tensor))
+    assert "should be a float; what came is the int 1" in str(said(expect_type, 1, float))
+    assert "should be an int or float; what came is the bool True" in str(said(expect_type, True, (int, float)))
+    assert "should be a tensor; what came is a list of 2" in str(said(expect_type, [1, 2], torch.Tensor))
 
 
 def test_unchanged():

@@ -175,17 +175,17 @@ def raises(x):
     raise ValueError("no")
 
 
-@hostile("failed", "it is None (is a `return` missing?)")
+@hostile("failed", "what came is None (is a `return` missing?)")
 def returns_none(x):
     2 * x
 
 
-@hostile("failed", "it is a list of 3")
+@hostile("failed", "what came is a list of 3")
 def returns_a_list(x):
     return (2 * x).tolist()
 
 
-@hostile("failed", "it is a tuple of 2")
+@hostile("failed", "what came is a tuple of 2")
 def returns_a_tuple(x):
     return 2 * x, x
 
@@ -195,22 +195,22 @@ def returns_numpy(x):
     return 2 * x.numpy()
 
 
-@hostile("failed", "it is a generator")
+@hostile("failed", "what came is a generator")
 def returns_a_generator(x):
     yield 2 * x
 
 
-@hostile("failed", "it is a coroutine")
+@hostile("failed", "what came is a coroutine")
 async def returns_a_coroutine(x):
     return 2 * x
 
 
-@hostile("failed", "holds NaN")
+@hostile("failed", "There is NaN in the result")
 def returns_nan(x):
     return 2 * x * math.nan
 
 
-@hostile("failed", "holds NaN and infinity for x = [1, 1, 1]")
+@hostile("failed", "There are NaN and infinity in the result for x = [1, 1, 1]")
 def returns_nan_and_infinity(x):
     return torch.tensor([math.nan, math.inf, 1.0])[: len(x)]
 
@@ -220,7 +220,7 @@ def changes_its_input(x):
     return x.mul_(2)
 
 
-@hostile("failed", "its shape is (10000,)")
+@hostile("failed", "what came has shape (10000,)")
 def returns_a_large_tensor(x):
     return torch.zeros(10_000)
 
