@@ -3,7 +3,8 @@
 Run are: imports; functions and classes; assignments whose value is a literal, a name, arithmetic on these, a
 lambda, or a call of a few cheap constructors (``CHEAP``); ``if`` and ``try`` around such statements; and
 ``name = solution("name")``, which means the reference. Everything else is left out: bare calls (``check``,
-``hint``, plots), training, loops, magics and shell lines. An error in one statement loses that statement only.
+``hint``, plots), training, loops, magics and shell lines. An error in one statement loses that statement only, and
+there is a note of it; but not of the course's own statements, which the learner has not touched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from refract.checking.packing import Unpackable, pack
+from refract.checking import given
+from refract.checking.packing import Unpackable, belongs_to_library, is_definition, pack
+from refract.checking.spelling import near, slip_for
+from refract.paths import SectionPaths
 
 _CHEAP = """
 int float bool str complex len range tuple list dict set frozenset slice min max abs round sorted object
@@ -58,6 +62,10 @@ class _Session:
         self.shown: set[str] = set()
         self.skipped: dict[str, str] = {}  # variable -> where it would have been made
         self.problems: dict[str, str] = {}  # exercise -> why its definition failed
+        self.defined: dict[str, str] = {}  # function or class -> where the learner defines it
+        self._left_out: list[str] = []  # variables that code of the learner's own would have made
+        self._paths = SectionPaths(request["chapter"], request["section"])
+        self._given = given.statements(self._paths)
 
     def run(self, label: str, source: str) -> None:
         try:
@@ -78,15 +86,15 @@ class _Session:
 
     def _statement(self, label: str, text: str, statement: ast.stmt) -> None:
         names = assigned(statement)
+        # An answer is the learner's even where it is still the stub.
+        untouched = given.fingerprint(statement) in self._given and not set(names) & set(self._request["exercises"])
         shown = _solution(statement)
         kept = None if shown else definitions_of(statement)
         if shown in self._request["exercises"]:
             from refract import reference
-            from refract.paths import SectionPaths
 
             assert shown is not None
-            paths = SectionPaths(self._request["chapter"], self._request["section"])
-            self.space[names[0]] = reference.get(paths, shown)
+            self.space[names[0]] = reference.get(self._paths, shown)
             if names[0] == shown:
                 self.shown.add(shown)
                 self.problems.pop(shown, None)
@@ -94,6 +102,7 @@ class _Session:
             return
         if kept is None:
             self.skipped |= {name: label for name in names}
+            self._left_out += [] if untouched else names
             return
         if isinstance(kept, ast.ImportFrom) and kept.module == "__future__":
             for alias in kept.names:
@@ -103,11 +112,19 @@ class _Session:
             exec(code, self.space)
         except BaseException as error:
             words = f"{type(error).__name__}: {error}"
-            self.notes.append(f"{label}, line {statement.lineno}: {words}")
+            if isinstance(error, NameError) and (meant := self._meant(error)):
+                words += f". Did you mean `{meant}`?"
+            imports = isinstance(statement, ast.Import | ast.ImportFrom)
+            if not untouched or imports:  # of the course's own, only a library that is missing is worth a note
+                self.notes.append(f"{label}, line {statement.lineno}: {words}")
             for name in names:
                 self._failed(name, f"Its definition in {label} raises {words}")
+                if untouched:
+                    self.skipped[name] = label
             return
         for name in names:
+            if not untouched and is_definition(self.space.get(name)) and not belongs_to_library(self.space[name]):
+                self.defined[name] = label
             self.skipped.pop(name, None)
             self.shown.discard(name)
             self.problems.pop(name, None)
@@ -121,10 +138,26 @@ class _Session:
         if name in self._request["exercises"]:
             self.problems[name] = f"This could not be defined. {problem}"
 
+    def _meant(self, error: NameError) -> str | None:
+        """The name that a name without a meaning is near to."""
+        return near(error.name, [*self.space, *given.names(self._paths)]) if error.name else None
+
+    def _misnamed(self, exercise: str) -> str | None:
+        """Why there is no such exercise, if what the learner defines has nearly its name."""
+        slip = slip_for(exercise, [name for name in self.defined if name not in self._request["exercises"]])
+        if slip is None:
+            return None
+        return (
+            f"You define `{slip}` in {self.defined[slip]}; the exercise is called `{exercise}`. "
+            f"Rename yours to `{exercise}`, then check again."
+        )
+
     def report(self) -> dict[str, Any]:
         answers = {}
         for name in self._request["exercises"]:
             if name not in self.space:
+                problem = None if name in self.problems else self._misnamed(name)
+                self.problems |= {name: problem} if problem else {}
                 continue
             try:
                 message = pack(self.space[name]).to_message()
@@ -133,7 +166,7 @@ class _Session:
                 continue
             message |= {"source": self.sources.get(name, ""), "skipped": self.skipped, "path": self._request["path"]}
             answers[name] = message
-        missing = [name for name in self.skipped if name not in self.space]
+        missing = [name for name in dict.fromkeys(self._left_out) if name not in self.space]
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing[:6]) + (", …" if len(missing) > 6 else "")
             self.notes.append(f"Only definitions were run; variables that other code makes were left out: {listed}")

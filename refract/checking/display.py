@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
+import textwrap
 
-from refract.checking.result import FAILED, NOT_ATTEMPTED, PASSED, STOPPED, CheckResult, TestOutcome
+from refract.checking.result import FAILED, NOT_ATTEMPTED, PASSED, STOPPED, UNTOUCHED, CheckResult, TestOutcome
 
 _SIGN = {PASSED: "✓", FAILED: "✗", STOPPED: "✗", NOT_ATTEMPTED: "○", "not run": "·", "skipped": "·"}
 # Readable on white and on black: the text keeps the notebook's own colour, only signs and the edge are coloured.
@@ -17,18 +19,25 @@ _PRE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.3em 0;font-size:.92e
 def headline(result: CheckResult) -> str:
     """One line: the exercise, the verdict, how many tests and how long."""
     passed, total = result.count
-    tests = f"{passed} of {total} tests" if passed != total else f"{total} test{'s' * (total != 1)}"
+    plural = "s" * (total != 1)
+    tests = f"{passed} of {total} test{plural}" if passed != total else f"{total} test{plural}"
     match result.status:
         case "passed":
             return f"{result.exercise}: passed. {tests} in {result.seconds:.2f} s."
         case "not attempted":
-            return f"{result.exercise}: not attempted yet."
+            return f"{result.exercise}: {_not_attempted(result)}"
         case "stopped" if not total:
             return f"{result.exercise}: could not be checked."
         case "stopped":
             return f"{result.exercise}: stopped. {tests} passed before that."
         case _:
             return f"{result.exercise}: not yet. {tests} passed."
+
+
+def _not_attempted(result: CheckResult) -> str:
+    if result.message.startswith("Not finished"):
+        return result.message[:1].lower() + result.message[1:]
+    return "not attempted yet." + (f" {result.message}" if result.message not in ("", UNTOUCHED) else "")
 
 
 def following(result: CheckResult) -> str:
@@ -71,7 +80,8 @@ def as_html(result: CheckResult) -> str:
         parts.append(_paragraph(last))
     if result.tests and result.status != NOT_ATTEMPTED:
         passed, total = result.count
-        parts.append(_fold(f"Tests: {passed} of {total} passed", "".join(map(_row, result.tests))))
+        rows = "".join(_row(test, result.message) for test in result.tests)
+        parts.append(_fold(f"Tests: {passed} of {total} passed", rows))
     if result.traceback:
         parts.append(_fold("Where it happened in your code", _pre(result.traceback)))
     if result.output:
@@ -81,8 +91,10 @@ def as_html(result: CheckResult) -> str:
     return "".join([*parts, "</div>"])
 
 
-def _row(test: TestOutcome) -> str:
-    message = _pre(test.message) if test.message and test.status in (FAILED, STOPPED) else ""
+def _row(test: TestOutcome, said: str) -> str:
+    """One test, with its message unless that has been said already."""
+    fails = test.status in (FAILED, STOPPED) and test.message not in said
+    message = _pre(test.message) if fails else ""
     return f"<div>{_sign(test.status)} {_escape(test.title)}{message}</div>"
 
 
@@ -101,10 +113,16 @@ def _pre(text: str) -> str:
 
 
 def _paragraph(text: str, formulas: bool = False) -> str:
-    """Escaped text; `code` and line breaks are kept, and formulas if they may be; nothing else is read as markup."""
-    escaped = html.escape(text) if formulas else _escape(text)
-    body = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped).replace("\n", "<br>")
-    return f'<p style="margin:.4em 0">{body}</p>'
+    """Escaped text; `code`, line breaks and indented lines are kept, and formulas if they may be; nothing else is."""
+    parts = []
+    for indented, lines in itertools.groupby(text.split("\n"), lambda line: line.startswith("  ")):
+        if indented:  # numbers that stand below each other, a line of code
+            parts.append(_pre(textwrap.dedent("\n".join(lines))))
+            continue
+        escaped = "\n".join(html.escape(line) if formulas else _escape(line) for line in lines)
+        body = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped).replace("\n", "<br>")
+        parts.append(f'<p style="margin:.4em 0">{body}</p>')
+    return "".join(parts)
 
 
 def _escape(text: str) -> str:

@@ -1,7 +1,7 @@
 """Answers whose verdict is known: wrong ones that must fail, and by what; right ones of another shape that must pass.
 
 They stand in ``tests/<chapter>/answers_<section>.py``. ``python -m refract.checking.examples`` judges them all and
-prints how many are caught.
+prints how many are caught; with ``--messages`` also what each wrong one is told, for you to read as a learner would.
 """
 
 from __future__ import annotations
@@ -162,15 +162,22 @@ class Row:
     right: int = 0
 
 
-def table(paths: SectionPaths, judge: Callable[[str, Any], CheckResult]) -> tuple[list[Row], list[str]]:
-    """Judge all examples of a section: rows, and what is not as it should be."""
+def table(
+    paths: SectionPaths,
+    judge: Callable[[str, Any], CheckResult],
+    tell: Callable[[Example, CheckResult], None] | None = None,
+) -> tuple[list[Row], list[str]]:
+    """Judge all examples of a section: rows, and what is not as it should be. ``tell`` hears of each verdict."""
     rows = {
         exercise.name: Row(exercise.name, len(checkers_of(paths, exercise.name))) for exercise in load(paths).exercises
     }
     faults = []
     for example in load_examples(paths):
         row = rows[example.exercise]
-        fault = example.fault(judge(example.exercise, example.answer))
+        result = judge(example.exercise, example.answer)
+        if tell is not None:
+            tell(example, result)
+        fault = example.fault(result)
         if fault is not None:
             faults.append(f"{example.exercise}, {example.name}: {fault}")
         if example.right:
@@ -191,14 +198,20 @@ def render(rows: list[Row]) -> Iterator[str]:
         yield f"{row.exercise:{width}}  {caught:>12}  {passed:>12}  {row.tests:>5}"
 
 
+def _print_message(example: Example, result: CheckResult) -> None:
+    if not result.passed:
+        print(f"{example.exercise}, {example.name}: {example.note}", result.message, "", sep="\n")
+
+
 def main(arguments: list[str]) -> int:
     """Print the table of each section (all, or those named). Returns 1 if any verdict is not the one due."""
     from refract.checking.running import run_checks
 
-    sections = [SectionPaths.parse(name) for name in arguments] or all_sections()
+    aloud = "--messages" in arguments
+    sections = [SectionPaths.parse(name) for name in arguments if name != "--messages"] or all_sections()
     trouble = 0
     for paths in sections:
-        rows, faults = table(paths, functools.partial(run_checks, paths))
+        rows, faults = table(paths, functools.partial(run_checks, paths), _print_message if aloud else None)
         print(paths.id, *render(rows), *faults, sep="\n")
         trouble += len(faults)
     return 1 if trouble else 0

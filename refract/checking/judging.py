@@ -61,7 +61,7 @@ def _judge(request: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
     import pytest
 
     from refract import reference
-    from refract.checking import plugin, rebinding, reporting
+    from refract.checking import given, plugin, rebinding, reporting
     from refract.paths import SectionPaths
 
     paths, name = SectionPaths(request["chapter"], request["section"]), request["exercise"]
@@ -83,7 +83,7 @@ def _judge(request: dict[str, Any], emit: Emit) -> dict[str, Any] | None:
         return {"event": "wrong kind", "message": problem}
     rebinding.rebind(answer, others)
 
-    reporter = reporting.Reporter(emit, name, packed)
+    reporter = reporting.Reporter(emit, name, packed, lambda: {*given.names(paths), *others})
     provider = plugin.Provider(paths, request["exercises"], {name: answer})
     arguments = [
         str(paths.tests), "-c", os.devnull, "--rootdir", request["root"],

@@ -21,6 +21,7 @@ import cloudpickle
 from refract.errors import RefractError
 
 _LARGEST = 256 * 2**20  # bytes of an answer with everything it carries
+_MOST_NAMES = 5_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class PackedAnswer:
     source: str = field(default="", repr=False)  # the answer's own text, for the progress file
     skipped: dict[str, str] = field(default_factory=dict, repr=False)  # variable -> the cell that makes it
     path: list[str] = field(default_factory=list)  # where the answer's own modules are found
+    names: list[str] = field(default_factory=list, repr=False)  # what its namespace holds: a typo may mean one of them
+    functions: list[str] = field(default_factory=list, repr=False)  # those of them that the learner defined
     problem: str = ""  # why there is no answer, for the learner
 
     def to_message(self) -> dict[str, Any]:
@@ -42,6 +45,8 @@ class PackedAnswer:
             "source": self.source,
             "skipped": self.skipped,
             "path": self.path,
+            "names": self.names,
+            "functions": self.functions,
         }
 
     @classmethod
@@ -53,6 +58,8 @@ class PackedAnswer:
             message["source"],
             message["skipped"],
             message["path"],
+            message["names"],
+            message["functions"],
         )
 
 
@@ -67,7 +74,8 @@ def pack(answer: Any) -> PackedAnswer:
             data = _dump(answer)
         except Exception as error:
             raise _culprit(answer, error) from error
-    return PackedAnswer(data, _sources(answer), _source(answer))
+    names, functions = _namespace(answer)
+    return PackedAnswer(data, _sources(answer), _source(answer), names=names, functions=functions)
 
 
 class _Full(Exception):
@@ -252,6 +260,20 @@ def _by_value(modules: set[types.ModuleType]) -> Iterator[None]:
     finally:
         for module in new:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _namespace(answer: Any) -> tuple[list[str], list[str]]:
+    """The names around an answer, and those of them that are functions and classes of the learner's own."""
+    found: dict[str, Any] = {}
+    for function in functions_of(answer):
+        found |= {name: value for name, value in function.__globals__.items() if not name.startswith("_")}
+    own = [name for name, value in found.items() if is_definition(value) and not belongs_to_library(value)]
+    return sorted(found)[:_MOST_NAMES], sorted(own)[:_MOST_NAMES]
+
+
+def is_definition(value: Any) -> bool:
+    """Whether a value was made by ``def`` or ``class``."""
+    return isinstance(value, types.FunctionType | type)
 
 
 def _sources(answer: Any) -> dict[str, list[str]]:

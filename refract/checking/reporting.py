@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import dis
 import linecache
 import os
+import re
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +18,8 @@ from refract.checking import limits
 from refract.checking.expect import CheckFailure, Malformed
 from refract.checking.marks import mistake_of, title_of
 from refract.checking.packing import PackedAnswer, is_library_file
+from refract.checking.result import UNTOUCHED
+from refract.checking.spelling import near
 
 _LINES = 40  # lines of a traceback that are kept
 _LETTERS = 4_000  # characters of a message that are kept
@@ -34,10 +38,19 @@ def test_name(nodeid: str) -> str:
 
 
 class Reporter:
-    """A pytest plugin: keeps the tests of one exercise, and emits what becomes of each."""
+    """A pytest plugin: keeps the tests of one exercise, and emits what becomes of each.
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None], exercise: str, packed: PackedAnswer) -> None:
-        self._exercise, self._packed, self._process = exercise, packed, os.getpid()
+    ``given`` tells the names that the section's own cells define, should one be missing.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[dict[str, Any]], None],
+        exercise: str,
+        packed: PackedAnswer,
+        given: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        self._exercise, self._packed, self._process, self._given = exercise, packed, os.getpid(), given
         self._send = emit
         self.broken = ""
 
@@ -84,30 +97,54 @@ class Reporter:
             shown = self._traceback(cause) if cause is not None else ""
             return {"message": _cut(str(error)), "mistake": named, "traceback": shown}
         if _is_stub(error):
-            return {"status": "not attempted", "message": "Not attempted yet."}
+            return {"status": "not attempted", "message": UNTOUCHED}
         words = traceback.format_exception_only(error)[-1].strip()
         if not frames:
             if isinstance(error, AssertionError):  # a plain assert in the test
                 return {"message": _cut(str(error).split("\n")[0] or words), "mistake": mistake_of(item)}
-            return {"message": _cut(f"The test could not use what your answer returned.\n  {words}")}
-        return {"message": _cut(self._raised(error, words)), "traceback": self._traceback(error)}
+            if isinstance(error, TypeError) and _REFUSED.search(words):
+                return {"message": _cut(f"{_REFUSAL}\n  {words}")}
+            return {"message": _cut(f"{_UNUSABLE}\n  {words}")}
+        last = frames[-1]
+        line = f": {last.line}" if last.line else ""
+        where = f"line {last.lineno}" + ("" if last.name.startswith("<") else f" of `{last.name}`")
+        return {
+            "message": _cut(f"{self._raised(error)}\n  {where}{line}\n  {words}"),
+            "traceback": self._traceback(error),
+            "place": f"{type(error).__name__} at {last.filename}:{last.lineno}",
+            "words": words.split("\n")[0],
+        }
 
-    def _raised(self, error: BaseException, words: str) -> str:
+    def _raised(self, error: BaseException) -> str:
         if isinstance(error, RecursionError):
-            return f"Your code calls itself without end (recursion).\n  {words}"
+            return "Your code calls itself without end (recursion)."
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            return (
-                f"Your code asked for more memory than a check may use ({limits.memory() / 2**30:.0f} GB).\n  {words}"
-            )
-        if isinstance(error, NameError) and error.name in self._packed.skipped:
-            where = self._packed.skipped[error.name]
-            return (
-                f"Your code uses `{error.name}` from {where}, which was not run: of a file only the definitions are. "
-                f"Pass it in as an argument.\n  {words}"
-            )
+            return f"Your code asked for more memory than a check may use ({limits.memory() / 2**30:.0f} GB)."
         if isinstance(error, NameError) and error.name is not None:
-            return f"Your code uses `{error.name}`, which is not defined. Run the cell that defines it.\n  {words}"
-        return f"Your code raised an exception.\n  {words}"
+            return self._undefined(error.name, error.__traceback__)
+        if isinstance(error, AttributeError) and isinstance(error.name, str):
+            meant = near(error.name, _attributes(error.obj))
+            return f"Your code asks for `{error.name}`, which is not there." + (f" {_meant(meant)}" if meant else "")
+        return "Your code raised an exception."
+
+    def _undefined(self, name: str, tb: TracebackType | None) -> str:
+        if name in self._packed.skipped:
+            return (
+                f"Your code uses `{name}` from {self._packed.skipped[name]}, which was not run: of a file only the "
+                "definitions are. Pass it in as an argument."
+            )
+        text, given = f"Your code uses `{name}`, which is not defined.", self._given()
+        if name in given:
+            return f"{text} A cell of this section defines it: run that cell, then check again."
+        meant = near(name, [*self._locals(tb), *self._packed.names, *given, *vars(builtins)])
+        if meant is not None:
+            return f"{text} {_meant(meant)} If not, run the cell that defines it."
+        return f"{text} Is it misspelt? If not, define it above that line, or run the cell that defines it."
+
+    def _locals(self, tb: TracebackType | None) -> list[str]:
+        """The variables of the learner's own functions that were running, assigned or not."""
+        frames = [frame for frame, _ in traceback.walk_tb(tb) if frame.f_code.co_filename in self._packed.sources]
+        return [name for frame in reversed(frames) for name in (*frame.f_code.co_varnames, *frame.f_code.co_cellvars)]
 
     def _own_frames(self, tb: TracebackType | None) -> list[traceback.FrameSummary]:
         """The frames of the learner's own code."""
@@ -122,6 +159,25 @@ class Reporter:
         if len(lines) > _LINES:
             lines = [*lines[: _LINES // 2], "  …", *lines[-_LINES // 2 :]]
         return "\n".join([*lines, _cut(traceback.format_exception_only(error)[-1].strip())]) if lines else ""
+
+
+_REFUSED = re.compile(r"\(\) (missing|takes|got) .*argument")
+_REFUSAL = "Your function cannot be called as the exercise says. Keep the arguments of the exercise's first line."
+_UNUSABLE = (
+    "The test could not use what your answer returned. "
+    "Compare its kind and its shape with what the exercise's first line promises."
+)
+
+
+def _meant(name: str) -> str:
+    return f"It may be misspelt: did you mean `{name}`?"
+
+
+def _attributes(value: Any) -> list[str]:
+    try:
+        return dir(value)
+    except Exception:  # of an object whose class is the learner's, anything may be asked
+        return []
 
 
 def _place(file: str) -> str:

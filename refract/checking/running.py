@@ -5,14 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from refract.authoring.model import Section
 from refract.authoring.source import load
-from refract.checking import client
+from refract.checking import client, given
 from refract.checking.packing import PackedAnswer, Unpackable, pack
-from refract.checking.result import FAILED, NOT_ATTEMPTED, PASSED, STOPPED, CheckResult, TestOutcome
+from refract.checking.result import (
+    CHANGES_INPUT,
+    FAILED,
+    NOT_ATTEMPTED,
+    PASSED,
+    STOPPED,
+    UNTOUCHED,
+    CheckResult,
+    TestOutcome,
+)
+from refract.checking.spelling import slip_for
 from refract.checking.supervision import DONE, LATE, Report
 from refract.errors import RefractError
 from refract.paths import SectionPaths, root
@@ -42,7 +54,13 @@ def run_checks(paths: SectionPaths, name: str, answer: Any, strategy: str | None
         request_for(paths, "check", seconds)
         | {"exercise": name, "exercises": [each.name for each in section.exercises], "answer": packed.to_message()}
     )
-    return _result(section, name, report, seconds, time.perf_counter() - began)
+    result = _result(section, name, report, seconds, time.perf_counter() - began)
+    if result.status == NOT_ATTEMPTED and {test.status for test in result.tests} == {NOT_ATTEMPTED}:
+        known = {*given.names(paths), *(exercise.name for exercise in section.exercises)}
+        slip = slip_for(name, [each for each in packed.functions if each not in known])
+        if slip is not None:
+            return replace(result, message=f"You define `{slip}`; the exercise is called `{name}`. Rename yours.")
+    return result
 
 
 def request_for(paths: SectionPaths, job: str, seconds: float) -> dict[str, Any]:
@@ -65,8 +83,8 @@ def _result(section: Section, name: str, report: Report, limit: float, seconds: 
             f"The checkers of {section.paths.id} do not run: {broken[0]['message']}",
             "This is not your answer's doing: report it to the course.",
         )
-    outcomes = {event["name"]: event for event in report.of("outcome")}
     planned = [(test, title) for event in report.of("plan") for test, title in event["tests"]]
+    outcomes = _told_once({event["name"]: event for event in report.of("outcome")}, dict(planned))
     running = next((event["name"] for event in reversed(report.of("test")) if event["name"] not in outcomes), None)
     stopped = _why_stopped(report, limit)
     tests = tuple(
@@ -92,12 +110,46 @@ def _result(section: Section, name: str, report: Report, limit: float, seconds: 
     return _verdict(section, name, outcomes, common)
 
 
+def _told_once(outcomes: dict[str, dict[str, Any]], titles: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The outcomes; where several tests fail in the same way, the first one says it and the others refer to it.
+
+    ``headline`` is what each of them would say alone, and how many others say the same.
+    """
+    ways = {name: _way(event) for name, event in outcomes.items() if event["status"] == FAILED and event.get("message")}
+    how_many, first, told = Counter(ways.values()), dict[str, str](), dict(outcomes)
+    for name, way in ways.items():
+        event, original = outcomes[name], first.setdefault(way, name)
+        told[name] = event | {"headline": event["message"] + _others(how_many[way] - 1, stops="place" in event)}
+        if original != name:
+            words = f"\n  {event['words']}" if "words" in event else ""
+            told[name]["message"] = f"The same as in the test: {titles.get(original, original)}.{words}"
+    return told
+
+
+def _others(number: int, stops: bool) -> str:
+    """How many other tests fail in the same way, if any."""
+    if number == 0:
+        return ""
+    tests = "1 other test" if number == 1 else f"{number} other tests"
+    verb, how = ("stop", "at the same place") if stops else ("fail", "for the same reason")
+    return f"\n{tests} {verb}{'s' if number == 1 else ''} {how}."
+
+
+def _way(event: dict[str, Any]) -> str:
+    """What makes two failures the same one: the place of an exception, the input that was changed, else the words."""
+    if event.get("mistake") == CHANGES_INPUT:
+        return str(event["message"]).split(".")[0]
+    return str(event.get("place") or event["message"])
+
+
 def _verdict(section: Section, name: str, outcomes: dict[str, dict[str, Any]], common: dict[str, Any]) -> CheckResult:
     """The status, and the failure to show first: one that names a known mistake, if there is one."""
     failed = [event for event in outcomes.values() if event["status"] == FAILED]
     if failed:
-        first = next((event for event in failed if event.get("mistake")), failed[0])
-        mistake, message = first.get("mistake"), first.get("message", "")
+        # What came out after an input was changed says little: other tests then compare with the changed input.
+        named = [event for event in failed if event.get("mistake")]
+        first = next((event for event in named if event["mistake"] == CHANGES_INPUT), [*named, *failed][0])
+        mistake, message = first.get("mistake"), first.get("headline", "")
         exercise = section.exercise(name)
         known = exercise.mistake(mistake) if exercise is not None and mistake else None
         if known is not None:
@@ -113,11 +165,7 @@ def _verdict(section: Section, name: str, outcomes: dict[str, dict[str, Any]], c
         )
     statuses = {event["status"] for event in outcomes.values()}
     if NOT_ATTEMPTED in statuses:
-        text = (
-            "Not attempted yet."
-            if statuses == {NOT_ATTEMPTED}
-            else "Not finished: a part still raises NotImplementedError."
-        )
+        text = UNTOUCHED if statuses == {NOT_ATTEMPTED} else "Not finished: a part still raises NotImplementedError."
         return CheckResult(section.paths.id, name, NOT_ATTEMPTED, message=text, **common)
     if PASSED not in statuses:
         raise RefractError(f"Every test of {name} was skipped here.", "Report it to the course.")

@@ -23,6 +23,7 @@ class AnswerSheet:
     def __init__(self, paths: SectionPaths, file: Path, loaded: LoadedAnswers) -> None:
         self.paths, self._file, self._loaded = paths, file, loaded
         self._results: dict[str, CheckResult] = {}
+        self._told: set[str] = set()
 
     @classmethod
     def open(cls, file: Path, config: pytest.Config) -> AnswerSheet:
@@ -54,6 +55,13 @@ class AnswerSheet:
                 self._results[name] = CheckResult(self.paths.id, name, NOT_ATTEMPTED)
         return self._results[name]
 
+    def whole(self, name: str) -> str:
+        """Why an exercise could not be judged at all: in full once, then in brief."""
+        if name in self._told:
+            return f"{name}: could not be checked, as said above."
+        self._told.add(name)
+        return f"{name}: {self.result(name).message}"
+
     def summarise(self, terminal: Any) -> None:
         """One line per exercise, then what was left out of the file."""
         terminal.section(f"{self.paths.id}: {self._file.name}")
@@ -61,7 +69,9 @@ class AnswerSheet:
         for name, result in self._results.items():
             passed, total = result.count
             shown = " (solution shown)" if name in self._loaded.shown else ""
-            count = f", {passed} of {total} tests" if total and result.status != NOT_ATTEMPTED else ""
+            count = (
+                f", {passed} of {total} test{'s' * (total != 1)}" if total and result.status != NOT_ATTEMPTED else ""
+            )
             terminal.write_line(f"{name:{width}}  {result.status}{count}{shown}")
         for note in self._loaded.notes:
             terminal.write_line(f"note: {note}")
@@ -87,7 +97,7 @@ class AnswerItem(pytest.Item):
             if outcome is not None and outcome.status in (FAILED, STOPPED):
                 raise AnswerFailure(f"{name}: {outcome.title}\n{outcome.message}")
             if result.status in (FAILED, STOPPED) and not result.failing:
-                raise AnswerFailure(f"{name}: {result.message}")
+                raise AnswerFailure(self._sheet.whole(name))
             if outcome is None or outcome.status != PASSED:
                 pytest.skip(f"{name}: {outcome.message or outcome.status}" if outcome else f"{name}: not run")
 

@@ -96,6 +96,109 @@ def test_an_error_in_one_cell_loses_no_other(toy, tmp_path):
     ]
 
 
+@pytest.fixture
+def built(toy, tmp_path, monkeypatch):
+    """The toy with a learner's notebook of its own, whose figures cannot be made from definitions alone."""
+    shutil.copytree(os.environ["REFRACT_ROOT"], tmp_path / "course")
+    monkeypatch.setenv("REFRACT_ROOT", str(tmp_path / "course"))
+    notebook(toy.notebook, *COURSE_CELLS)
+    return toy
+
+
+COURSE_CELLS = (
+    "import torch\nfrom torch import Tensor",
+    "def double(x: Tensor):\n    raise NotImplementedError('your code here')",
+    "W = train()  # takes long\nlarge = W > 0.5\nshown = large\nrun = W[0]",
+    "def quadruple(x):\n    raise NotImplementedError('your code here')",
+)
+
+
+def test_the_courses_own_cells_are_not_the_learners_worry(built, tmp_path):
+    """Spacing and comments aside, they are as they were. A cell of an answer is always the learner's."""
+    cells = [*COURSE_CELLS, "mine = made()", "bad = nowhere + 1"]
+    cells[1] = "def double(x: Tensor):\n    return 2 * x"
+    cells[2] = cells[2].replace("  # takes long", "").replace("large = W > 0.5", "large  =  W>0.5")
+    assert load_answers(notebook(tmp_path / "a.ipynb", *cells), built).notes == [
+        "a.ipynb, cell 7, line 1: NameError: name 'nowhere' is not defined",
+        "Only definitions were run; variables that other code makes were left out: `mine`",
+    ]
+    assert load_answers(notebook(tmp_path / "b.ipynb", *COURSE_CELLS), built).notes == []
+    cells = [cell.replace("import Tensor", "import nn") for cell in COURSE_CELLS]
+    assert load_answers(notebook(tmp_path / "c.ipynb", *cells), built).notes == [
+        "c.ipynb, cell 3, line 1: NameError: name 'Tensor' is not defined"
+    ]
+
+
+def test_a_cell_of_the_course_that_was_changed_is_the_learners(built, tmp_path):
+    cells = [*COURSE_CELLS]
+    cells[2] = cells[2].replace("0.5", "0.1").replace("train()", "train(1)")
+    notes = load_answers(notebook(tmp_path / "a.ipynb", *cells), built).notes
+    assert notes == [
+        "a.ipynb, cell 4, line 2: NameError: name 'W' is not defined",
+        "Only definitions were run; variables that other code makes were left out: `W`",
+    ]
+
+
+def test_a_library_that_is_missing_is_noted_wherever_it_is_imported(built, tmp_path):
+    notebook(built.notebook, "import no_such_library")
+    (note,) = load_answers(notebook(tmp_path / "a.ipynb", "import no_such_library"), built).notes
+    assert "No module named 'no_such_library'" in note
+
+
+def test_an_answer_that_leans_on_what_a_figure_made(built, tmp_path):
+    cells = [*COURSE_CELLS, "def double(x):\n    return 2 * x if large.any() else shown"]
+    result = run_checks(built, "double", load_answers(notebook(tmp_path / "a.ipynb", *cells), built).answers["double"])
+    assert "uses `large` from a.ipynb, cell 4, which was not run" in result.message
+
+
+def test_a_notebook_of_the_course_that_cannot_be_read_is_done_without(built, tmp_path):
+    built.notebook.write_text("{")
+    assert load_answers(notebook(tmp_path / "a.ipynb", "bad = nowhere"), built).notes
+
+
+def test_a_function_of_nearly_an_exercises_name(toy, tmp_path):
+    for file in (
+        notebook(
+            tmp_path / "mine.ipynb", "import torch", "def duoble(x):\n    return 2 * x", "def Counter():\n    pass"
+        ),
+        module(tmp_path / "mine.py", "def duoble(x):\n    return 2 * x\n\nclass Counter:\n    pass"),
+    ):
+        loaded = load_answers(file, toy)
+        assert set(loaded.answers) == {"double", "counter"}
+        result = run_checks(toy, "double", loaded.answers["double"])
+        where = "mine.ipynb, cell 3" if file.suffix == ".ipynb" else "mine.py"
+        assert (result.status, result.message) == (
+            "stopped",
+            f"You define `duoble` in {where}; the exercise is called `double`. "
+            "Rename yours to `double`, then check again.",
+        )
+
+
+def test_another_function_is_not_taken_for_an_exercise(toy, tmp_path):
+    text = "duoble = 3\ndef double_slowly(x):\n    pass\nfrom itertools import count as counte\n"
+    loaded = load_answers(module(tmp_path / "mine.py", text), toy)
+    assert loaded.answers == {}
+
+
+def test_a_misspelt_name_in_a_definition(toy, tmp_path):
+    (note,) = load_answers(module(tmp_path / "mine.py", "FACTOR = 2\nHALF = FACTRO / 4"), toy).notes
+    assert note == "mine.py, line 2: NameError: name 'FACTRO' is not defined. Did you mean `FACTOR`?"
+
+
+@pytest.mark.parametrize("suffix", [".ipynb", ".py"])
+def test_the_headline_has_the_line_that_raised(toy, tmp_path, suffix):
+    text = "def double(x):\n    rows = x[None]\n    return 2 * rows[3]"
+    file = tmp_path / f"mine{suffix}"
+    file = notebook(file, "import torch", text) if suffix == ".ipynb" else module(file, f"import torch\n\n\n{text}")
+    message = run_checks(toy, "double", load_answers(file, toy).answers["double"]).message
+    line = 3 if suffix == ".ipynb" else 6
+    assert message.splitlines()[:3] == [
+        "Your code raised an exception.",
+        f"  line {line} of `double`: return 2 * rows[3]",
+        "  IndexError: index 3 is out of bounds for dimension 0 with size 1",
+    ]
+
+
 def test_the_solution_is_noted_as_such(toy, tmp_path):
     file = notebook(
         tmp_path / "mine.ipynb",
@@ -253,6 +356,27 @@ def test_answers_of_a_notebook(toy, tmp_path):
     assert "counter    failed, 1 of 2 tests" in summary
     assert "quadruple  not attempted" in summary
     assert "Traceback" not in done.stdout
+
+
+def test_what_stands_in_the_way_of_many_tests_is_told_once(toy, tmp_path):
+    text = "def double(x):\n    return x[None][3]\n\ndef counte():\n    pass"
+    done = run_pytest("--answers", module(tmp_path / "s1_first.py", text))
+    assert done.returncode == 1
+    assert done.stdout.count("  line 2 of `double`: return x[None][3]") == 1
+    assert (
+        done.stdout.count("double: Three becomes six\nThe same as in the test: Ones become twos.\n  IndexError: ") == 1
+    )
+    assert done.stdout.count("You define `counte` in s1_first.py; the exercise is called `counter`.") == 1
+    assert done.stdout.count("counter: could not be checked, as said above.") == 1
+
+
+def test_plain_pytest_notices_a_reference_that_changes_its_input(toy, tmp_path, monkeypatch):
+    shutil.copytree(os.environ["REFRACT_ROOT"], tmp_path / "course")
+    monkeypatch.setenv("REFRACT_ROOT", str(tmp_path / "course"))
+    toy.reference.write_text(toy.reference.read_text().replace("return 2 * x", "return x.mul_(2)"))
+    done = run_pytest("-q", toy.tests, "-k", "ones")
+    assert done.returncode == 1
+    assert "Your answer changed its input `x`" in done.stdout
 
 
 def test_answers_of_a_module_that_hangs(toy, tmp_path):

@@ -22,6 +22,15 @@ def test_table_counts_what_is_caught(toy):
     assert next(iter(examples.render(rows))).split() == ["exercise", "wrong", "caught", "right", "passed", "tests"]
 
 
+def test_messages_can_be_read(toy, capsys):
+    assert examples.main(["--messages", toy.id]) == 0
+    printed = capsys.readouterr().out
+    assert "double, square: Squares.\nYou squared <b>x</b>" in printed
+    assert "double, add" not in printed
+    assert examples.main([toy.id]) == 0
+    assert "Squares." not in capsys.readouterr().out
+
+
 def test_table_notices_answers_that_are_not_caught(toy):
     lenient = lambda name, answer: CheckResult(toy.id, name, "passed", (TestOutcome("test_ones", "", "passed"),))  # noqa: E731
     rows, faults = table(toy, lenient)

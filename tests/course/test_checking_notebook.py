@@ -50,6 +50,50 @@ def test_by_an_explicit_name(notebook):
     assert check(elsewhere, "quadruple").status == "failed"
 
 
+def test_by_text(notebook):
+    """``check("double")`` is what somebody writes who has just written ``hint("double")``."""
+    notebook["double"] = elsewhere
+    assert (check("double").exercise, check("double").status) == ("double", "passed")
+    assert check("double", "quadruple").status == "failed"
+    with pytest.raises(RefractError) as caught:
+        check("quadruple")
+    assert str(caught.value) == (
+        "There is no `quadruple` here yet.\n  Run the cell that defines it, then write check(quadruple)."
+    )
+    notebook["quadrupel"] = lambda x: 4 * x
+    with pytest.raises(RefractError) as caught:
+        check("quadruple")
+    assert str(caught.value) == (
+        "You define `quadrupel`; the exercise is called `quadruple`.\n  Rename yours and write check(quadruple)."
+    )
+    with pytest.raises(RefractError, match=r"no exercise called 'doubel'\.\n  Did you mean `double`"):
+        check("doubel")
+    with pytest.raises(RefractError, match=r"no exercise called 'what'\.\n  Its exercises: double"):
+        check("what")
+
+
+def test_by_text_outside_a_notebook(notebook, monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    monkeypatch.setattr(sys.modules["__main__"], "double", elsewhere, raising=False)
+    assert check("double").passed
+
+
+def test_a_misspelt_name(notebook):
+    def duoble(x):
+        return 2 * x
+
+    notebook["duoble"] = duoble
+    with pytest.raises(RefractError) as caught:
+        check(duoble)
+    assert str(caught.value) == (
+        "You define `duoble`; the exercise is called `double`.\n"
+        '  Rename yours and write check(double), or say which is meant: check(duoble, "double").'
+    )
+    assert check(duoble, "double").passed
+    with pytest.raises(RefractError, match="Did you mean `double`"):
+        check(duoble, "doubel")
+
+
 def test_what_is_not_clear_is_asked(notebook):
     with pytest.raises(RefractError, match=r'check\(my_function, "double"\)'):
         check(elsewhere)
