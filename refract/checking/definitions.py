@@ -101,8 +101,7 @@ class _Session:
                 self.sources[shown] = ast.get_source_segment(text, statement) or ""
             return
         if kept is None:
-            self.skipped |= {name: label for name in names}
-            self._left_out += [] if untouched else names
+            self._leave_out(label, names, untouched)
             return
         if isinstance(kept, ast.ImportFrom) and kept.module == "__future__":
             for alias in kept.names:
@@ -111,6 +110,10 @@ class _Session:
             code = compile(ast.Module([kept], []), label, "exec", flags=self._flags, dont_inherit=True)
             exec(code, self.space)
         except BaseException as error:
+            answers = set(names) & set(self._request["exercises"])
+            if isinstance(error, NameError) and error.name in self.skipped and not answers:
+                self._leave_out(label, names, untouched)  # it leans on what was left out: no fault of the statement
+                return
             words = f"{type(error).__name__}: {error}"
             if isinstance(error, NameError) and (meant := self._meant(error)):
                 words += f". Did you mean `{meant}`?"
@@ -130,6 +133,10 @@ class _Session:
             self.problems.pop(name, None)
             if name in self._request["exercises"]:
                 self.sources[name] = _segment(text, statement)
+
+    def _leave_out(self, label: str, names: list[str], untouched: bool) -> None:
+        self.skipped |= {name: label for name in names}
+        self._left_out += [] if untouched else names
 
     def _failed(self, name: str, problem: str) -> None:
         self.space.pop(name, None)

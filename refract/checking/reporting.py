@@ -107,7 +107,7 @@ class Reporter:
             return {"message": _cut(f"{_UNUSABLE}\n  {words}")}
         last = frames[-1]
         line = f": {last.line}" if last.line else ""
-        where = f"line {last.lineno}" + ("" if last.name.startswith("<") else f" of `{last.name}`")
+        where = f"line {last.lineno}" + ("" if last.name.startswith("<") else f", in `{last.name}`")
         return {
             "message": _cut(f"{self._raised(error)}\n  {where}{line}\n  {words}"),
             "traceback": self._traceback(error),

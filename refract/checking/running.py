@@ -119,10 +119,10 @@ def _told_once(outcomes: dict[str, dict[str, Any]], titles: dict[str, str]) -> d
     how_many, first, told = Counter(ways.values()), dict[str, str](), dict(outcomes)
     for name, way in ways.items():
         event, original = outcomes[name], first.setdefault(way, name)
-        told[name] = event | {"headline": event["message"] + _others(how_many[way] - 1, stops="place" in event)}
-        if original != name:
-            words = f"\n  {event['words']}" if "words" in event else ""
-            told[name]["message"] = f"The same as in the test: {titles.get(original, original)}.{words}"
+        whole = event["message"] + _others(how_many[way] - 1, stops="place" in event)
+        words = f"\n  {event['words']}" if "words" in event else ""
+        brief = f"The same as in the test: {titles.get(original, original)}.{words}"
+        told[name] = event | {"headline": whole, "message": whole if original == name else brief}
     return told
 
 

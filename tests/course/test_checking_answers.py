@@ -108,7 +108,7 @@ def built(toy, tmp_path, monkeypatch):
 COURSE_CELLS = (
     "import torch\nfrom torch import Tensor",
     "def double(x: Tensor):\n    raise NotImplementedError('your code here')",
-    "W = train()  # takes long\nlarge = W > 0.5\nshown = large\nrun = W[0]",
+    "W = train()  # takes long\nlarge = W > 0.5\nshown = large\nrun = W[0]\nlost = Tensor + gone",
     "def quadruple(x):\n    raise NotImplementedError('your code here')",
 )
 
@@ -134,8 +134,7 @@ def test_a_cell_of_the_course_that_was_changed_is_the_learners(built, tmp_path):
     cells[2] = cells[2].replace("0.5", "0.1").replace("train()", "train(1)")
     notes = load_answers(notebook(tmp_path / "a.ipynb", *cells), built).notes
     assert notes == [
-        "a.ipynb, cell 4, line 2: NameError: name 'W' is not defined",
-        "Only definitions were run; variables that other code makes were left out: `W`",
+        "Only definitions were run; variables that other code makes were left out: `W`, `large`",
     ]
 
 
@@ -149,6 +148,13 @@ def test_an_answer_that_leans_on_what_a_figure_made(built, tmp_path):
     cells = [*COURSE_CELLS, "def double(x):\n    return 2 * x if large.any() else shown"]
     result = run_checks(built, "double", load_answers(notebook(tmp_path / "a.ipynb", *cells), built).answers["double"])
     assert "uses `large` from a.ipynb, cell 4, which was not run" in result.message
+
+
+def test_an_answer_that_cannot_be_defined_for_want_of_it(built, tmp_path):
+    cells = [*COURSE_CELLS, "def double(x, factor=W):\n    return 2 * x"]
+    loaded = load_answers(notebook(tmp_path / "a.ipynb", *cells), built)
+    assert loaded.notes == ["a.ipynb, cell 6, line 1: NameError: name 'W' is not defined"]
+    assert "raises NameError: name 'W'" in run_checks(built, "double", loaded.answers["double"]).message
 
 
 def test_a_notebook_of_the_course_that_cannot_be_read_is_done_without(built, tmp_path):
@@ -194,7 +200,7 @@ def test_the_headline_has_the_line_that_raised(toy, tmp_path, suffix):
     line = 3 if suffix == ".ipynb" else 6
     assert message.splitlines()[:3] == [
         "Your code raised an exception.",
-        f"  line {line} of `double`: return 2 * rows[3]",
+        f"  line {line}, in `double`: return 2 * rows[3]",
         "  IndexError: index 3 is out of bounds for dimension 0 with size 1",
     ]
 
@@ -362,7 +368,7 @@ def test_what_stands_in_the_way_of_many_tests_is_told_once(toy, tmp_path):
     text = "def double(x):\n    return x[None][3]\n\ndef counte():\n    pass"
     done = run_pytest("--answers", module(tmp_path / "s1_first.py", text))
     assert done.returncode == 1
-    assert done.stdout.count("  line 2 of `double`: return x[None][3]") == 1
+    assert done.stdout.count("  line 2, in `double`: return x[None][3]") == 1
     assert (
         done.stdout.count("double: Three becomes six\nThe same as in the test: Ones become twos.\n  IndexError: ") == 1
     )

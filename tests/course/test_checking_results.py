@@ -225,7 +225,7 @@ def test_the_headline_has_the_line_that_raised(toy):
     result = run_checks(toy, "double", answer)
     assert result.message == (
         "Your code raised an exception.\n"
-        "  line 3 of `double`: return 2 * rows[3]\n"
+        "  line 3, in `double`: return 2 * rows[3]\n"
         "  IndexError: index 3 is out of bounds for dimension 0 with size 1\n"
         "7 other tests stop at the same place."
     )
@@ -234,11 +234,11 @@ def test_the_headline_has_the_line_that_raised(toy):
 
 def test_the_line_is_the_learners_own_and_not_that_of_what_it_calls(toy):
     result = run_checks(toy, "quadruple", cell("def quadruple(x):\n    return double(x, x)", "quadruple"))
-    assert "line 2 of `quadruple`: return double(x, x)\n  TypeError: double() takes 1" in result.message
+    assert "line 2, in `quadruple`: return double(x, x)\n  TypeError: double() takes 1" in result.message
     helper = "def helper(x):\n    return x.nothing\ndef double(x):\n    return helper(x)"
-    assert "line 2 of `helper`: return x.nothing" in run_checks(toy, "double", cell(helper, "double")).message
+    assert "line 2, in `helper`: return x.nothing" in run_checks(toy, "double", cell(helper, "double")).message
     result = run_checks(toy, "double", cell("def double(x):\n    return torch.stack(x, 7)", "double"))
-    assert "line 2 of `double`: return torch.stack(x, 7)\n  TypeError" in result.message
+    assert "line 2, in `double`: return torch.stack(x, 7)\n  TypeError" in result.message
 
 
 def test_one_exception_is_told_once(toy):
@@ -285,7 +285,10 @@ def test_a_headline_is_whole_wherever_it_comes_from(toy, tmp_path, monkeypatch):
     assert result.message == (
         "You squared <b>x</b> & did not double it.\n\nNot the double.\n1 other test fails for the same reason."
     )
-    assert [test.message for test in result.failing] == ["Not the double.", "The same as in the test: One."]
+    assert [test.message for test in result.failing] == [
+        "Not the double.\n1 other test fails for the same reason.",
+        "The same as in the test: One.",
+    ]
 
 
 def test_one_other_test(toy):
@@ -318,14 +321,14 @@ def test_an_engines_complaint_is_told_once(toy):
         ("return [2 * xx_hat for x_hat in x]", "did you mean `x_hat`?"),
         ("return 2 * whatever", "which is not defined. Is it misspelt? If not, define it above that line, or run the"),
         ("return x.nrom()", "Your code asks for `nrom`, which is not there. It may be misspelt: did you mean `norm`?"),
-        ("y = y + x\n    return y", "Your code raised an exception.\n  line 4 of `double`: y = y + x"),
+        ("y = y + x\n    return y", "Your code raised an exception.\n  line 4, in `double`: y = y + x"),
     ],
 )
 def test_a_name_that_means_nothing(toy, body, words):
     answer = cell(f"def own_helper(x):\n    return x\ndef double(x):\n    {body}", "double")
     message = run_checks(toy, "double", answer).message
     assert words in message
-    assert re.search(r"\n  line [45](?: of `double`)?: .*\n  \w+Error: ", message)
+    assert re.search(r"\n  line [45](?:, in `double`)?: .*\n  \w+Error: ", message)
 
 
 def test_a_name_that_the_section_defines(toy, tmp_path, monkeypatch):
