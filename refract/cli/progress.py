@@ -61,6 +61,7 @@ def as_data(progress: Store, chosen: list[SectionPaths]) -> dict[str, Any]:
                 "last_activity": last.isoformat() if last else None,
                 "exercises": [state.to_dict() for state in summary.exercises.values()],
                 "predictions": [prediction.to_dict() for prediction in summary.predictions],
+                "shown_unpredicted": sorted(summary.skipped),
             }
         )
     return {"sections": sections, "calibration": _calibration(progress, chosen).to_dict()}

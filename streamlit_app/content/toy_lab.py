@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -149,8 +149,9 @@ def draw_features(state: State, model: Trained) -> go.Figure | None:
         figure.add_scatter3d(
             x=x, y=y, z=z, mode="markers+text", text=names, marker={**marker, "size": 5}, hovertemplate=hover
         )
-        axis = {"range": [-reach, reach]}
-        figure.update_layout(scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube"})
+        axes = {f"{name}axis": {"range": [-reach, reach], "title": f"unit {i}"} for i, name in enumerate("xyz")}
+        camera = {"eye": {"x": 1.5, "y": 1.5, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}}  # room for the titles
+        figure.update_layout(scene={**axes, "aspectmode": "cube", "camera": camera})
     figure.update_layout(height=340, showlegend=False, margin=_MARGIN, title="Features: the columns of W")
     return figure
 
@@ -187,10 +188,22 @@ def draw_norms(model: Trained) -> go.Figure:
     return figure
 
 
+def _ticks(values: Sequence[float]) -> list[float] | None:
+    """1, 2 and 5 times powers of ten within the values' range; Plotly labels every digit, one over the other."""
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return None
+    low, high = min(positive), max(positive)
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    digits = (1, 2, 5) if len(powers) < 4 else (1,)
+    inside = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+    return inside if len(inside) > 1 else [low, high]
+
+
 def draw_loss(model: Trained) -> go.Figure:
     """The loss over training, both axes as they are read best: steps linear, loss logarithmic."""
     figure = go.Figure(go.Scatter(x=model.steps, y=model.losses, mode="lines", line={"color": BLUE, "width": 2}))
-    figure.update_yaxes(type="log", title="loss (mean of 50 steps)", tickformat="~g", nticks=5)
+    figure.update_yaxes(type="log", title="loss (mean of 50 steps)", tickformat=".2~g", tickvals=_ticks(model.losses))
     figure.update_xaxes(title="step")
     figure.update_layout(height=300, margin=_MARGIN, title="Loss")
     return figure

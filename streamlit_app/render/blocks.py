@@ -77,7 +77,7 @@ def claim(section: Section, block: Claim, recorded: dict[str, Recorded]) -> None
             st.badge(label, color=colour, icon=icon)  # type: ignore[arg-type]
         st.markdown(text.prose(paths, block.statement, recorded))
         st.caption(f"Source: {text.prose(paths, block.source, recorded)}")
-        st.caption(text.prose(paths, weave.evidence(section, block, recorded), recorded))
+        st.markdown(text.prose(paths, weave.evidence(section, block, recorded), recorded))
 
 
 def lab(paths: SectionPaths, block: Lab, recorded: dict[str, Recorded], level: int) -> None:

@@ -56,7 +56,7 @@ def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded])
             max_value=100,
             value=50,
             step=5,
-            format="%d %%",
+            format="%d%%",
             key=f"confidence-{question.name}",
             width=320,
         )

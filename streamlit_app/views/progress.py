@@ -9,8 +9,9 @@ import streamlit as st
 
 from refract.authoring import source
 from refract.errors import RefractError
-from refract.progress import Calibration, Prediction, SectionSummary, calibration
-from streamlit_app.content import pages
+from refract.plots.style import BLUE, GREY
+from refract.progress import Calibration, ExerciseState, Prediction, SectionSummary, calibration
+from streamlit_app.content import figures, pages
 from streamlit_app.content.pages import PageInfo
 from streamlit_app.render import page, progress
 from streamlit_app.render.blocks import PLOTLY
@@ -58,17 +59,17 @@ def _section(info: PageInfo, summary: SectionSummary, names: list[str]) -> None:
     if states:
         st.progress(passed / len(states), text=f"{passed} of {len(states)} exercises passed")
         rows = [
-            f"| [{_cell(state.name)}]({info.url_path}#{state.name}) | {chip(state)[0]} | {state.attempts} "
-            f"| {state.hints_opened} | {'shown' if state.solution_shown else ''} |"
+            f"| [`{state.name}`]({info.url_path}#{state.name}) | {_state(state)} "
+            f"| {state.attempts} | {state.hints_opened} |"
             for state in states
         ]
-        head = "| Exercise | State | Checks | Hints | Solution |\n| :-- | :-- | --: | --: | :-- |\n"
+        head = "| Exercise | State | Checks | Hints |\n| :-- | :-- | --: | --: |\n"
         st.markdown(head + "\n".join(rows))
     page.link(info.url_path, "Open the section", icon=":material/arrow_forward:")
 
 
-def _cell(name: str) -> str:
-    return f"`{name}`"
+def _state(state: ExerciseState) -> str:
+    return chip(state)[0] + (", solution shown" if state.solution_shown else "")
 
 
 def _predictions(made: list[Prediction], shown: int) -> None:
@@ -83,8 +84,9 @@ def _predictions(made: list[Prediction], shown: int) -> None:
         f"{found.mean_confidence:.0%} sure, and were right in {found.share_correct:.0%} of them. "
         f"Your Brier score is {found.brier:.2f}: 0 is perfect, 0.25 is what always saying 50% earns.{unseen}"
     )
+    drawn = calibration_figure(found).to_plotly_json()
     st.plotly_chart(
-        calibration_figure(found),
+        go.Figure(figures.themed(drawn, dark=st.context.theme.type == "dark")),
         key="calibration",
         theme="streamlit",
         config=PLOTLY,
@@ -110,13 +112,13 @@ def calibration_figure(found: Calibration) -> go.Figure:
     filled = [bin for bin in found.bins if bin.count]
     figure = go.Figure()
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#888888"}, name="calibrated", hoverinfo="skip"
+        x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, name="calibrated", hoverinfo="skip"
     )
     figure.add_scatter(
         x=[bin.mean_confidence for bin in filled],
         y=[bin.share_correct for bin in filled],
         mode="markers",
-        marker={"size": [10 + 6 * bin.count**0.5 for bin in filled], "color": "#0072B2"},
+        marker={"size": [10 + 6 * bin.count**0.5 for bin in filled], "color": BLUE, "opacity": 1},
         text=[f"{bin.count} prediction{'' if bin.count == 1 else 's'}" for bin in filled],
         hovertemplate="%{text}<br>%{x:.0%} sure, %{y:.0%} right<extra></extra>",
         name="you",

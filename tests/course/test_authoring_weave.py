@@ -484,7 +484,8 @@ def test_a_check_says_nothing_of_its_seconds(course):
 
 
 def test_a_claim_says_where_each_value_was_recorded_and_what_part_replicated(course):
-    more = '\n## The *mean* of squares\n\n```text\n# no heading\n```\n\n```python\nrecord(\n    "how_many", 3)\n```\n'
+    heading = "\n## Passed by\n\n## The *mean* of squares\n\n```text\n# no heading\n```\n"
+    more = heading + '\n```python\nrecord(\n    "how_many", 3)\n```\n'
     text = SOURCE.replace('record("how_many", len(numbers))\n', "").replace("\nThe mean is", f"{more}\nThe mean is")
     SECTION.source.write_text(text, encoding="utf-8")
     section = source.load(SECTION)

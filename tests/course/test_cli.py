@@ -592,11 +592,13 @@ def test_progress_tells_what_was_shown_before_it_was_predicted(course):
 def test_progress_as_json(course):
     write(course, *code(double="return 2 * x"))
     run("check")
+    open_store().add_skip(SECTION, "parity")
     data = json.loads(run("progress", "--json", "--section", "s1_demo"))
     [section] = data["sections"]
     assert (section["section"], section["passed"], section["total"]) == (SECTION, 1, 2)
     assert [exercise["status"] for exercise in section["exercises"]] == ["passed", "new"]
     assert data["calibration"]["count"] == 0
+    assert section["shown_unpredicted"] == ["parity"]
 
 
 def test_progress_of_a_section_that_is_not_there(course):

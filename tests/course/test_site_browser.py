@@ -279,6 +279,17 @@ def test_the_other_pages_fit_the_screen(page: Page, site: Site, address: str) ->
     no_sideways_scroll(page)
 
 
+def test_the_progress_page_fits_with_its_table_and_its_figure(page: Page, site: Site) -> None:
+    for name, confidence, correct in (("survivors", 0.9, True), ("how_many", 0.6, False)):
+        site.store.add_prediction(toy.FIRST, name, "b", confidence=confidence, correct=correct)
+    site.store.add_solution(toy.FIRST, "sample_things")
+    go(page, site, "/progress")
+    expect(page.locator(".st-key-calibration .scatterlayer .point")).to_have_count(2)
+    table = page.locator("table").first
+    assert table.evaluate("table => table.scrollWidth - table.clientWidth") == 0
+    no_sideways_scroll(page)
+
+
 # --- links -------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 from refract.authoring.model import Exercise, Figure
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
+from refract.progress import Prediction, calibration
 from streamlit_app.content import course, document, figures, pages, predictions, search, toy_lab
 from streamlit_app.content.document import Box, Heading, Image
 from streamlit_app.content.markdown import convert, to_text
 from streamlit_app.content.slugs import Anchors, slug
+from streamlit_app.views.progress import calibration_figure
 from tests.course import site_toy_course as toy
 
 FIRST = SectionPaths(*toy.FIRST.split("/"))
@@ -412,3 +416,40 @@ def test_every_section_of_the_course_makes_a_page(paths: SectionPaths) -> None:
     for block in doc.section.figures:
         assert figures.load(paths, block.name)["data"]
     assert not [item for item in doc.items if isinstance(item, Image) and not item.path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("losses", "ticks"),
+    [
+        ([0.014, 0.0009], [0.001, 0.002, 0.005, 0.01]),
+        ([3.0, 0.0005], [0.001, 0.01, 0.1, 1.0]),  # powers of ten alone, over many of them
+        ([0.0041, 0.0031], [0.0031, 0.0041]),  # nothing round lies between
+        ([0.0, 0.0], None),
+    ],
+)
+def test_the_loss_axis_has_few_ticks(losses: list[float], ticks: list[float] | None) -> None:
+    figure = toy_lab.draw_loss(dataclasses.replace(_model([[1.0]]), losses=losses))
+    assert figure.layout.yaxis.tickvals == (ticks and pytest.approx(ticks))
+
+
+def test_the_axes_in_space_are_the_hidden_units() -> None:
+    figure = toy_lab.draw_features(toy_lab.State(m=3), _model(np.eye(3, 5).tolist()))
+    assert figure is not None
+    scene = figure.layout.scene
+    assert [axis.title.text for axis in (scene.xaxis, scene.yaxis, scene.zaxis)] == ["unit 0", "unit 1", "unit 2"]
+
+
+# --- calibration -------------------------------------------------------------------------------
+
+
+def test_the_calibration_figure_sets_the_share_right_against_the_confidence() -> None:
+    when = datetime.now(UTC)
+    pairs = [(0.1, False), (0.7, True), (0.7, False), (0.7, False), (0.7, False), (0.9, True)]
+    made = [Prediction("s", str(place), when, "a", *pair) for place, pair in enumerate(pairs)]
+    figure = calibration_figure(calibration(made))
+    diagonal, points = figure.data
+    assert (list(diagonal.x), list(diagonal.y)) == ([0, 1], [0, 1])
+    assert list(points.x) == pytest.approx([0.1, 0.7, 0.9])
+    assert list(points.y) == pytest.approx([0, 0.25, 1])
+    assert list(points.text) == ["1 prediction", "4 predictions", "1 prediction"]
+    assert points.marker.size[1] > points.marker.size[0] == points.marker.size[2]
