@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts only this file's own folder there
     sys.path.insert(0, str(ROOT))
 
-from streamlit_app.content import pages  # noqa: E402
+from streamlit_app.content import claims as tested  # noqa: E402
+from streamlit_app.content import course, pages  # noqa: E402
 from streamlit_app.render import page, section  # noqa: E402
-from streamlit_app.views import home, progress, search  # noqa: E402
+from streamlit_app.views import claims, home, progress, search  # noqa: E402
 
 
 def main() -> None:
@@ -32,6 +33,12 @@ def main() -> None:
         entry = st.Page(draw, title=info.title, url_path=info.url_path)
         found[info.url_path] = entry
         groups.setdefault(info.chapter_title, []).append(entry)
+    for chapter in dict.fromkeys(info.paths.chapter for info in pages.all_pages()):
+        if tested.has_claims(chapter):
+            address = pages.claims_path(chapter)
+            entry = st.Page(functools.partial(claims.render, chapter), title="What replicated", url_path=address)
+            found[address] = entry
+            groups[course.chapter_title(chapter)].append(entry)
     page.register(found)
     st.navigation(groups, position="top").run()
 

@@ -33,6 +33,11 @@ def url_path(paths: SectionPaths) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{chapter}-{section}".lower()).strip("-")
 
 
+def claims_path(chapter: str) -> str:
+    """The chapter's claims are at ``ch1-claims``."""
+    return f"{chapter.split('_', maxsplit=1)[0]}-claims"
+
+
 def all_pages() -> list[PageInfo]:
     """Every section's page, in the order of the course. A malformed source still has one, under its planned title."""
     found: list[PageInfo] = []

@@ -19,7 +19,7 @@ from streamlit_app.content.markdown import convert
 from streamlit_app.render import progress, text
 
 PLOTLY = {"displaylogo": False, "scrollZoom": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-_VERDICTS = {
+VERDICTS = {
     "replicated": ("replicated", "green", ":material/check:"),
     "partly": ("partly replicated", "orange", ":material/remove:"),
     "not replicated": ("not replicated", "red", ":material/close:"),
@@ -69,7 +69,7 @@ def _malformed(paths: SectionPaths, name: str, error: ValueError) -> RefractErro
 def claim(section: Section, block: Claim, recorded: dict[str, Recorded]) -> None:
     """A statement, who says so, and what our own run has to say about it."""
     paths, verdict = section.paths, values.verdict(block, recorded)
-    label, colour, icon = _VERDICTS[verdict]
+    label, colour, icon = VERDICTS[verdict]
     with st.container(border=True, key=f"claim-{block.name}", gap="small"):
         text.anchor(block.name)
         with st.container(horizontal=True, vertical_alignment="center"):

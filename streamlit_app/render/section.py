@@ -13,7 +13,7 @@ from refract.authoring.values import Recorded
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 from refract.progress import SectionSummary
-from streamlit_app.content import course, document, pages
+from streamlit_app.content import claims, course, document, pages
 from streamlit_app.content.document import Box, Document, Heading, Image, Item, Text
 from streamlit_app.render import blocks, exercise, page, predict, progress, text
 
@@ -134,6 +134,9 @@ def _neighbours(paths: SectionPaths) -> None:
             page.link(before.url_path, f"Previous: {before.title}", icon=":material/arrow_back:")
         else:
             page.link(pages.HOME, "Home", icon=":material/arrow_back:")
+        ends = after is None or after.paths.chapter != paths.chapter
+        if ends and claims.has_claims(paths.chapter):
+            page.link(pages.claims_path(paths.chapter), "What replicated", icon=":material/fact_check:")
         if after:
             page.link(after.url_path, f"Next: {after.title}", icon=":material/arrow_forward:")
         else:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from refract.authoring import source
 from refract.errors import RefractError
-from streamlit_app.content import course, pages
+from streamlit_app.content import claims, course, pages
 from streamlit_app.content.pages import PageInfo
 from streamlit_app.render import page, progress
 
@@ -96,5 +96,7 @@ def _chapter(chapter: course.Chapter, written: list[PageInfo]) -> None:
             planned.append(section.title)
     for info in here.values():
         page.link(info.url_path, info.title, icon=":material/article:")
+    if claims.has_claims(chapter.name):
+        page.link(pages.claims_path(chapter.name), "What replicated", icon=":material/fact_check:")
     if planned:
         st.html('<p class="refract-planned"><span>In preparation:</span> ' + html.escape("; ".join(planned)) + ".</p>")
