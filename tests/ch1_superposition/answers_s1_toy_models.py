@@ -133,7 +133,7 @@ def shared_among_present(batch, feature_probability):
     return present * torch.rand(shape) / present.sum(-1, keepdim=True).clamp_min(1)
 
 
-@wrong("sample_features", fails="test_sample_dtype")
+@wrong("sample_features", mistake="changes_input")
 def clamps_in_place(batch, feature_probability):
     """Changes feature_probability on the way."""
     shape = (batch, *feature_probability.shape)
@@ -271,7 +271,7 @@ def sigmoid_instead(W, b, x):
     return torch.sigmoid(_out(W, _hidden(W, x)) + b)
 
 
-@wrong("reconstruct", fails="test_reconstruct_keeps_inputs")
+@wrong("reconstruct", mistake="changes_input")
 def adds_in_place(W, b, x):
     """Writes into x."""
     y = torch.relu(_out(W, _hidden(W, x)) + b)
@@ -390,7 +390,7 @@ def normalised_importance(x, x_hat, importance):
     return (importance / importance.sum() * (x - x_hat) ** 2).sum(-1).mean(0)
 
 
-@wrong("importance_weighted_mse", fails="test_loss_keeps_inputs")
+@wrong("importance_weighted_mse", mistake="changes_input")
 def subtracts_in_place(x, x_hat, importance):
     """Writes the error into x."""
     return (importance * x.sub_(x_hat) ** 2).sum(-1).mean(0)
@@ -671,7 +671,7 @@ def norms_in_float32(W):
     return W.norm(dim=1).float()
 
 
-@wrong("representation_norms", fails="test_norms_keeps_input")
+@wrong("representation_norms", mistake="changes_input")
 def squares_in_place(W):
     """Squares W itself."""
     return W.square_().sum(dim=1).sqrt()
@@ -794,7 +794,7 @@ def self_only_subtracted_as_one(W):
     return (_unit(W).mT @ W).square().sum(-1) - 1
 
 
-@wrong("superposition_index", fails="test_index_keeps_input")
+@wrong("superposition_index", mistake="changes_input")
 def normalises_in_place(W):
     """Writes into W."""
     original = W.clone()
