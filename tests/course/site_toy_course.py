@@ -144,6 +144,9 @@ Back to [the first](s1_first_light.md).
 | --- | --- |
 | absolute | $|x|$ |
 | norm | $\|W_i\|$ |
+| `a_name_that_is_wider_than_any_phone_and_breaks_nowhere` | [long](s1_first_light.md) |
+
+$$x_1 + x_2 + x_3 + x_4 + x_5 + x_6 + x_7 + x_8 + x_9 + x_{10} + x_{11} + x_{12} + x_{13} + x_{14} + x_{15} = 1$$
 
 ```{lab} toy_models
 Drag the sliders.
@@ -238,9 +241,10 @@ def build(root: Path, broken: bool = True) -> Path:
     (root / "chapters/ch1_superposition/dot.png").write_bytes(base64.b64decode(_DOT))
     folder = root / "assets/figures" / FIRST
     folder.mkdir(parents=True, exist_ok=True)
+    dark = {"color": "#0b2a4a"}
     figures = {
         "survivors_plot": go.Figure(go.Bar(y=[1, 1, 0.1, 0, 0])),
-        "open_plot": go.Figure(go.Scatter(y=[0, 1, 2]), layout={"width": 900, "title": {"text": "Rising"}}),
+        "open_plot": go.Figure(go.Scatter(y=[0, 1, 2], line=dark), layout={"width": 900, "title": {"text": "Rising"}}),
     }
     for name, figure in figures.items():
         (folder / f"{name}.json").write_text(figure.to_json() or "", encoding="utf-8")
