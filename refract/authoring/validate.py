@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from refract.authoring import stubs, values
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
+from refract.authoring.slugs import slug
 from refract.authoring.source import SourceError, tokenizer
-from refract.authoring.weave import slug
 from refract.paths import root
 
 

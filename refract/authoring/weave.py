@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 from refract.authoring import stubs, timings, values
 from refract.authoring.model import Aside, Block, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
+from refract.authoring.slugs import slug
 from refract.authoring.source import tokenizer
 from refract.authoring.values import Recorded
 from refract.paths import SectionPaths, repository, revision
@@ -70,12 +71,6 @@ class _Ids:
         self.seen[stem] += 1
         count = self.seen[stem]
         return stem if count == 1 else f"{stem}-{count}"
-
-
-def slug(heading: str) -> str:
-    """GitHub's anchor for a heading: lower case, punctuation dropped, spaces to hyphens."""
-    text = re.sub(r"[`*_]|\$[^$]*\$", "", heading).strip().lower()
-    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text))
 
 
 def colab_link(paths: SectionPaths) -> str:

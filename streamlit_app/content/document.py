@@ -11,9 +11,9 @@ from markdown_it.token import Token
 
 from refract.authoring import source, values
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Prose, Section
+from refract.authoring.slugs import Anchors, plain
 from refract.errors import RefractError
 from refract.paths import SectionPaths
-from streamlit_app.content.slugs import Anchors, plain
 
 
 @dataclass(frozen=True)

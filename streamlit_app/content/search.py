@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from refract.authoring import values
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict
+from refract.authoring.slugs import plain
 from refract.errors import RefractError
 from streamlit_app.content import document, pages
 from streamlit_app.content.document import Box, Heading, Text
 from streamlit_app.content.markdown import to_text
 from streamlit_app.content.pages import PageInfo
-from streamlit_app.content.slugs import plain
 
 K1, B = 1.2, 0.6
 _TITLE_WEIGHT = 4

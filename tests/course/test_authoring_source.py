@@ -673,7 +673,7 @@ def test_links_that_lead_somewhere(course):
     (course / "chapters/ch1_toy/s2_more.md").write_text("# More\n\n## What `x` is, in $n$ steps?\n", encoding="utf-8")
     (course / "chapters/ch1_toy/picture.png").touch()
     links = (
-        "[a](s2_more.md) [b](s2_more.md#what-x-is-in--steps) [c](#growth) [d](#quadratic) [e](#sums) "
+        "[a](s2_more.md) [b](s2_more.md#what-x-is-in-n-steps) [c](#growth) [d](#quadratic) [e](#sums) "
         "[f](../../solutions/ch1_toy/s1_sums.py) ![g](picture.png) [h](https://example.org) <https://example.org>"
     )
     assert read(SOURCE + f"\n{links}\n")

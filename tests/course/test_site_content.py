@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from refract.authoring.model import Exercise, Figure
+from refract.authoring.slugs import Anchors, slug
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
 from refract.progress import Prediction, calibration
 from streamlit_app.content import course, document, figures, pages, predictions, search, toy_lab
 from streamlit_app.content.document import Box, Heading, Image
 from streamlit_app.content.markdown import convert, to_text
-from streamlit_app.content.slugs import Anchors, slug
 from streamlit_app.views.progress import calibration_figure
 from tests.course import site_toy_course as toy
 

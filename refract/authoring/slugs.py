@@ -1,4 +1,4 @@
-"""Anchors: one function for every heading of the site, the same as GitHub's, so that a link works on both."""
+"""Anchors: one function for every heading, in notebooks and on the site, the same as GitHub's."""
 
 from __future__ import annotations
 
