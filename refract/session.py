@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def setup(section: str) -> None:
 def current() -> SectionPaths:
     """The section that ``setup`` was called for in this kernel."""
     if _current is None:
-        raise RefractError("No section has been set up here.", "Run the notebook's first cell.")
+        raise RefractError(
+            "No section has been set up here.", "Run the notebook's first two code cells: the second calls `setup`."
+        )
     return _current
 
 
@@ -65,6 +68,7 @@ def show(figure: go.Figure, name: str) -> None:
     """Display a figure. In the worked notebook it is also saved, as ``assets/figures/<section>/<name>.json``."""
     folder = recording()
     if folder is None:
+        _keep(figure, name)
         figure.show()
         return
     from IPython.display import display
@@ -75,6 +79,18 @@ def show(figure: go.Figure, name: str) -> None:
     target.write_text(text, encoding="utf-8")
     bundle = {"application/vnd.plotly.v1+json": json.loads(text), "text/plain": f"[figure: {name}]"}
     display(bundle, raw=True, metadata={"refract": {"figure": name}})
+
+
+def _keep(figure: go.Figure, name: str) -> None:
+    """Keep your own figure for `python -m refract export`; that it cannot be kept must not stop the notebook."""
+    from refract.progress import home
+
+    if _current is None:
+        return
+    target = home() / "figures" / _current.id / f"{name}.json"
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(figure.to_json(remove_uids=True), encoding="utf-8")
 
 
 def record(name: str, value: float | int | str | torch.Tensor, *, within: float = 0.0) -> None:
@@ -188,13 +204,19 @@ def write_number(number: float) -> str:
     return f"{number:.6g}"
 
 
-def parse_confidence(confidence: float | None) -> float | None:
+def parse_confidence(confidence: float | str | None) -> float | None:
     """A confidence as a probability: what is over 1 is read as per cent, so 80 is 0.8 and 1 is certain."""
     if confidence is None:
         return None
-    if not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0 <= confidence <= 100:
+    if isinstance(confidence, str) and re.fullmatch(r"\s*\d+(\.\d*)?\s*%?\s*|\s*\.\d+\s*", confidence):
+        number: float = float(confidence.strip().rstrip("% "))
+    elif isinstance(confidence, int | float) and not isinstance(confidence, bool):
+        number = confidence
+    else:
+        number = math.nan
+    if not 0 <= number <= 100:
         raise RefractError(f"confidence={confidence!r} is no probability.", "Write 0.8, or 80, for 80 per cent.")
-    return float(confidence if confidence <= 1 else confidence / 100)
+    return float(number if number <= 1 else number / 100)
 
 
 def predict(name: str, answer: str | float | None = None, confidence: float | None = None) -> None:
@@ -219,8 +241,9 @@ def predict(name: str, answer: str | float | None = None, confidence: float | No
     first = next(item for item in store.predictions(current().id) if item.name == name)
     if first.late:
         then = "You have seen the answer already, so this prediction does not count."
-    elif first.answer != given:
-        then = f"Your first answer, {write_answer(prediction, first.answer)}, is the one that counts."
+    elif first.answer != given or first.confidence != sure:
+        how_sure = "" if first.confidence is None else f" ({first.confidence:.0%} sure)"
+        then = f"Your first answer, {write_answer(prediction, first.answer)}{how_sure}, is the one that counts."
     else:
         then = "Go on; the answer comes after the figure."
     print(f"Noted: {write_answer(prediction, given)}{'' if sure is None else f', {sure:.0%} sure'}. {then}")

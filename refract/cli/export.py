@@ -19,7 +19,7 @@ from refract.cli.common import COMMAND, count, find_section, shown, store, work_
 from refract.cli.progress import as_json
 from refract.errors import RefractError
 from refract.paths import SectionPaths, all_sections
-from refract.progress import Store
+from refract.progress import Store, home
 
 _IMAGES = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg"}
 
@@ -75,6 +75,9 @@ def write(archive: zipfile.ZipFile, progress: Store, chosen: list[SectionPaths])
     archive.writestr("README.txt", _readme(archive.namelist(), notes))
 
 
+_WHOSE = {"notebook": "pictures in your notebook", "yours": "your figures, as Plotly JSON"}
+
+
 def _readme(names: list[str], notes: list[str]) -> str:
     """What is in the zip: a line for each answer and result, one for each folder of figures."""
     rows = []
@@ -83,7 +86,7 @@ def _readme(names: list[str], notes: list[str]) -> str:
             rows.append((name, "your notebook" if name.endswith(".ipynb") else "your last answer that passed"))
     folders = Counter(name.rpartition("/")[0] for name in names if name.startswith("figures/"))
     for folder, number in sorted(folders.items()):
-        whose = "your notebook's figures" if folder.endswith("/notebook") else "the course's figures"
+        whose = _WHOSE.get(folder.rpartition("/")[2], "the course's figures")
         rows.append((f"{folder}/", f"{whose}, {count(number, 'file')}"))
     rows.append(("results/progress.json", "your progress, to read"))
     rows.append(("results/progress.db", f"your progress in all sections: {COMMAND} progress import THIS.zip adds it"))
@@ -106,6 +109,8 @@ def _write_figures(archive: zipfile.ZipFile, paths: SectionPaths, notes: list[st
         for file in sorted(paths.figures.rglob("*")):
             if file.is_file():
                 archive.write(file, f"figures/{paths.id}/{file.relative_to(paths.figures).as_posix()}")
+    for file in sorted((home() / "figures" / paths.id).glob("*.json")):
+        archive.write(file, f"figures/{paths.id}/yours/{file.name}")
     if work_file(paths).is_file():
         try:
             for name, image in _images(work_file(paths)):

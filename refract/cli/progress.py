@@ -95,7 +95,7 @@ def _section(section: Section, summary: SectionSummary) -> str:
     rows = [
         (
             state.name,
-            _word(state.status, state.solution_shown, state.unaided),
+            _word(state.status, state.solution_shown, state.without_solution),
             state.attempts,
             _hints(section, state.name, state.hints_opened),
         )
@@ -128,9 +128,9 @@ def _it_was(prediction: Prediction) -> str:
     return {True: "right", False: "wrong", None: "not revealed"}[prediction.correct]
 
 
-def _word(status: str, solution_shown: bool, unaided: bool) -> str:
+def _word(status: str, solution_shown: bool, without_solution: bool) -> str:
     if status == "passed":
-        return "passed" if unaided else "passed, solution seen first"
+        return "passed" if without_solution else "passed, solution seen first"
     return f"{status}, solution seen" if solution_shown else status
 
 

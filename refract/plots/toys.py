@@ -14,7 +14,7 @@ from torch import Tensor
 
 from refract.plots import style
 
-DOT = 0.1  # a shorter column is drawn as a dot: its direction says little
+DOT = 0.25  # a shorter column is drawn as a dot: a head would hide it
 
 
 def _square_panels(figure: go.Figure, panels: int) -> None:
@@ -79,7 +79,7 @@ def feature_arrows(
         width=max(190 * columns + 40, 420),  # a single panel still needs room for its legend
         height=(200 if columns > 1 else 320) * rows + 90,
         margin={"l": 16, "r": 16, "t": 44, "b": 40},
-        legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0, "itemsizing": "constant"},
     )
     return figure
 

@@ -24,7 +24,7 @@ class ExerciseState:
     hints_opened: int = 0  # the furthest step
     solution_shown: bool = False
     passed_at: datetime | None = None  # the first time
-    unaided: bool = False  # passed before any look at the solution
+    without_solution: bool = False  # passed before any look at the solution
     last_status: str | None = None
     last_message: str | None = None
     last_mistake: str | None = None
@@ -147,7 +147,7 @@ def _state(section: str, name: str, events: Sequence[Event]) -> ExerciseState:
         hints_opened=max(steps, default=0),
         solution_shown=solution_at is not None,
         passed_at=passed_at,
-        unaided=passed_at is not None and (solution_at is None or passed_at < solution_at),
+        without_solution=passed_at is not None and (solution_at is None or passed_at < solution_at),
         last_status=statuses[-1] if statuses else None,
         last_message=last.get("message"),
         last_mistake=last.get("mistake"),

@@ -141,7 +141,7 @@ def linear_optimum(
     """The matrix WᵀW of the best *linear* model, x̂ = WᵀWx + b.
 
     The features are independent and of equal variance. Where importances tie at the
-    boundary, any choice among the tied features is optimal.
+    boundary, any choice among the tied features is optimal. The dtype is importance's.
     """
     kept = importance.topk(min(d_hidden, len(importance))).indices
     stored = torch.zeros_like(importance)

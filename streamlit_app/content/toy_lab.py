@@ -177,9 +177,9 @@ def draw_norms(model: Trained) -> go.Figure:
         go.Bar(
             x=list(range(len(model.norms))), y=model.norms, customdata=model.overlap,
             marker={
-                **_by_overlap(model), "colorbar": {"title": "overlap", "thickness": 10},
+                **_by_overlap(model), "colorbar": {"title": "superposition", "thickness": 10},
             },
-            hovertemplate="feature %{x}<br>norm %{y:.2f}<br>overlap %{customdata:.2f}<extra></extra>",
+            hovertemplate="feature %{x}<br>norm %{y:.2f}<br>superposition %{customdata:.2f}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(height=300, margin=_MARGIN, title="Norms, coloured by superposition")

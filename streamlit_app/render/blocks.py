@@ -97,5 +97,5 @@ def aside(paths: SectionPaths, block: Aside, recorded: dict[str, Recorded], anch
 def bonus(paths: SectionPaths, block: Bonus, recorded: dict[str, Recorded], anchor: str) -> None:
     with st.container(border=True, gap="small"):
         text.anchor(anchor)
-        st.markdown(f"**Open problem: {convert(block.title)}**")
+        st.markdown(f"**Bonus: {convert(block.title)}**")
         st.markdown(text.prose(paths, block.text, recorded))

@@ -119,7 +119,9 @@ def _under_title(doc: Document, summary: SectionSummary) -> None:
         counted = "1 exercise" if total == 1 else f"{total} exercises"
         machine = timings.total(paths)
         computing = f" The machine computes for {timings.about(machine)}." if machine else ""
-        st.caption(f"{counted}, about {doc.section.minutes} minutes of work.{computing} You have passed {passed}.")
+        st.caption(
+            f"{counted}, about {doc.section.minutes} minutes of work on them.{computing} You have passed {passed}."
+        )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.link_button("Open in Colab", pages.colab(paths), icon=":material/open_in_new:")
         st.code(f"python -m refract start {paths.section}", language="bash", width="content")

@@ -22,8 +22,8 @@ def render() -> None:
     written = pages.all_pages()
     st.title("Refract", anchor="refract")
     st.markdown(
-        "##### A language model stores more ideas than it has neurons. This course shows why, "
-        "lets you see it happen, and ends with the tools that take such a model apart.".replace("##### ", "")
+        "A network can store more ideas than it has neurons. This course shows how, lets you see it happen, and ends "
+        "with the tools that take a language model apart to look for them."
     )
     st.image(_PICTURE, alt="A beam enters two neurons and leaves as five arrows, 72 degrees apart.", width="stretch")
     st.markdown(

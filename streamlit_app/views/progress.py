@@ -69,7 +69,7 @@ def _section(info: PageInfo, summary: SectionSummary, names: list[str]) -> None:
 
 
 def _state(state: ExerciseState) -> str:
-    return chip(state)[0] + (", solution shown" if state.solution_shown else "")
+    return chip(state)[0] + (", solution shown" if state.solution_shown and not state.without_solution else "")
 
 
 def _predictions(made: list[Prediction], shown: int) -> None:

@@ -788,7 +788,7 @@ def across_instances(W):
     return _off_diagonal((_unit(W).mT @ W).square()).sum(-1).mean(0, keepdim=True).expand(len(W), -1).clone()
 
 
-@wrong("superposition_index", fails="test_index_orthogonal")
+@wrong("superposition_index", mistake="one_subtracted")
 def self_only_subtracted_as_one(W):
     """Subtracts 1 for itself, right only for unit columns."""
     return (_unit(W).mT @ W).square().sum(-1) - 1
@@ -894,7 +894,7 @@ def topk_too_large(importance, d_hidden):
     return torch.diag(stored)
 
 
-@wrong("linear_optimum", fails="test_linear_by_hand")
+@wrong("linear_optimum", mistake="least_important")
 def least_important(importance, d_hidden):
     """Keeps the least important."""
     stored = torch.zeros_like(importance)

@@ -27,7 +27,7 @@ from refract.cli.watch import Memory, follow, recheck, screen
 from refract.errors import RefractError
 from refract.names import suggestion
 from refract.paths import SectionPaths
-from refract.progress import open_store
+from refract.progress import home, open_store
 
 SECTION = "ch1_demo/s1_demo"
 SOURCE = """# A demonstration
@@ -550,7 +550,7 @@ def test_the_solution_is_open_after_a_pass(course):
     run("check")
     output = run("solution", "double")
     assert compile(output, "solution", "exec")
-    assert open_store().state(SECTION, "double").unaided
+    assert open_store().state(SECTION, "double").without_solution
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------
@@ -622,6 +622,9 @@ def test_export_holds_answers_figures_and_results_and_can_be_imported(course, tm
     run("check")
     write(course, *code(double="return x"), image=PIXEL)
     run("check", code=1)
+    mine = home() / "figures" / SECTION / "pentagon.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"mine": 1}', encoding="utf-8")
     output = run("export", "-o", str(tmp_path / "mine.zip"))
     assert "mine.zip" in output
     with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
@@ -632,6 +635,7 @@ def test_export_holds_answers_figures_and_results_and_can_be_imported(course, tm
             f"figures/{SECTION}/pentagon.json",
             f"figures/{SECTION}/pentagon.png",
             f"figures/{SECTION}/notebook/cell001-1.png",
+            f"figures/{SECTION}/yours/pentagon.json",
             "results/progress.json",
             "results/progress.db",
             "README.txt",
@@ -639,12 +643,13 @@ def test_export_holds_answers_figures_and_results_and_can_be_imported(course, tm
         assert archive.read(f"answers/{SECTION}/s1_demo.ipynb") == file.read_bytes()
         assert archive.read(f"answers/{SECTION}/double.py") == b"def double(x):\n    return 2 * x\n"
         assert archive.read(f"figures/{SECTION}/notebook/cell001-1.png") == b"\x89PNG pixel"
-        listed = [line.split(maxsplit=1) for line in archive.read("README.txt").decode().splitlines()[2:8]]
+        listed = [line.split(maxsplit=1) for line in archive.read("README.txt").decode().splitlines()[2:9]]
         assert listed == [
             [f"answers/{SECTION}/s1_demo.ipynb", "your notebook"],
             [f"answers/{SECTION}/double.py", "your last answer that passed"],
             [f"figures/{SECTION}/", "the course's figures, 2 files"],
-            [f"figures/{SECTION}/notebook/", "your notebook's figures, 1 file"],
+            [f"figures/{SECTION}/notebook/", "pictures in your notebook, 1 file"],
+            [f"figures/{SECTION}/yours/", "your figures, as Plotly JSON, 1 file"],
             ["results/progress.json", "your progress, to read"],
             [
                 "results/progress.db",

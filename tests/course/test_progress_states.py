@@ -25,7 +25,7 @@ def attempt(store, name, status, section=SECTION, **more):
 def test_an_untouched_exercise_is_new(store):
     state = store.state(SECTION, "encode")
     assert (state.status, state.attempts, state.hints_opened) == ("new", 0, 0)
-    assert (state.passed, state.unaided, state.solution_shown) == (False, False, False)
+    assert (state.passed, state.without_solution, state.solution_shown) == (False, False, False)
     assert state.passed_at is state.last_message is state.last_at is None
 
 
@@ -81,13 +81,13 @@ def test_hints_count_by_the_furthest_step(store):
         store.add_hint(SECTION, "encode", 0)
 
 
-def test_unaided_means_passed_before_the_solution_was_seen(store):
+def test_without_solution_means_passed_before_the_solution_was_seen(store):
     attempt(store, "own", "passed")
     store.add_solution(SECTION, "own")
     store.add_solution(SECTION, "shown")
     attempt(store, "shown", "passed")
-    assert store.state(SECTION, "own").unaided
-    assert not store.state(SECTION, "shown").unaided
+    assert store.state(SECTION, "own").without_solution
+    assert not store.state(SECTION, "shown").without_solution
     assert store.solution_shown(SECTION, "own")
     assert store.solution_shown(SECTION, "shown")
 

@@ -101,7 +101,7 @@ def test_without_setup_each_call_says_so(course, monkeypatch, call):
     monkeypatch.setattr(session, "_current", None)
     with pytest.raises(RefractError, match="No section has been set up") as caught:
         call()
-    assert "first cell" in caught.value.remedy
+    assert "first two code cells" in caught.value.remedy
 
 
 # --- predictions -------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_an_answer_that_is_no_number_is_told_and_not_noted(course, capsys, answe
     assert events("prediction") == []
 
 
-@pytest.mark.parametrize("confidence", [-0.1, -1, 100.5, 130, math.nan, math.inf, "sure", "0.8", True, [0.5]])
+@pytest.mark.parametrize("confidence", [-0.1, -1, 100.5, 130, math.nan, math.inf, "sure", "130%", "", True, [0.5]])
 def test_a_confidence_that_is_no_probability_is_told_and_not_noted(course, capsys, confidence):
     session.predict("parity", "a", confidence)
     said = capsys.readouterr().out
@@ -146,7 +146,19 @@ def test_a_confidence_that_is_no_probability_is_told_and_not_noted(course, capsy
 
 
 @pytest.mark.parametrize(
-    ("confidence", "noted"), [(0, 0.0), (1, 1.0), (0.5, 0.5), (80, 0.8), (100, 1.0), (2, 0.02), (62.5, 0.625)]
+    ("confidence", "noted"),
+    [
+        (0, 0.0),
+        (1, 1.0),
+        (0.5, 0.5),
+        (80, 0.8),
+        (100, 1.0),
+        (2, 0.02),
+        (62.5, 0.625),
+        ("0.7", 0.7),
+        (" .7", 0.7),
+        ("80 %", 0.8),
+    ],
 )
 def test_a_confidence_over_one_is_per_cent(course, confidence, noted):
     session.predict("parity", "a", confidence)
@@ -169,6 +181,12 @@ def test_the_first_answer_counts(course, capsys, displayed):
     assert "Your first answer, b. Even, is the one that counts." in capsys.readouterr().out
     session.reveal("parity")
     assert "You said b. Even: that is not what happened." in displayed[0].data
+
+
+def test_the_first_confidence_counts_too(course, capsys):
+    session.predict("parity", "b", 0.7)
+    session.predict("parity", "b", 0.95)
+    assert "Your first answer, b. Even (70% sure), is the one that counts." in capsys.readouterr().out
 
 
 def test_an_unknown_prediction_is_named(course):
@@ -469,13 +487,23 @@ def test_in_the_worked_notebook_show_saves(course, recording, monkeypatch):
     assert how["metadata"] == {"refract": {"figure": "line"}}
 
 
-def test_in_a_learner_s_notebook_show_only_shows(course, monkeypatch):
+def test_in_a_learner_s_notebook_show_shows_and_keeps_for_the_export(course, monkeypatch):
     calls: list = []
     figure = go.Figure()
     monkeypatch.setattr(go.Figure, "show", lambda self: calls.append(self is figure))
     session.show(figure, "line")
     assert calls == [True]
-    assert not list(course.rglob("line.json"))
+    kept = course / "home" / "figures" / SECTION.id / "line.json"
+    assert list(course.rglob("line.json")) == [kept], "the course's own figures stay as they are"
+    assert json.loads(kept.read_text(encoding="utf-8"))["data"] == []
+
+
+def test_a_figure_that_cannot_be_kept_is_shown_all_the_same(course, monkeypatch):
+    calls: list = []
+    monkeypatch.setattr(go.Figure, "show", lambda self: calls.append(1))
+    (course / "home").write_text("a file where a folder is due", encoding="utf-8")
+    session.show(go.Figure(), "line")
+    assert len(calls) == 1
 
 
 def test_the_worked_notebook_prints_no_progress_bar(course, recording):
