@@ -9,7 +9,6 @@ import pytest
 
 from refract.authoring.source import load
 from refract.checking import run_checks
-from refract.checking.client import pool
 from refract.checking.examples import LEAST_RIGHT, LEAST_WRONG, Example, checkers_of, load_examples, stub_answer
 from refract.checking.result import CHANGES_INPUT
 from refract.paths import SectionPaths, all_sections
@@ -51,14 +50,27 @@ def test_every_test_has_a_title_of_its_own(paths: SectionPaths, name: str):
 
 @pytest.mark.parametrize(("paths", "name"), EXERCISES)
 def test_a_warm_check_is_fast(paths: SectionPaths, name: str):
-    """The least of five: the machine may be busy with something else."""
-    pool().warm()
-    answer, times = get(paths, name), []
-    for _ in range(5):
+    """Half a second on a machine that does nothing else; on a busy one as much longer as it makes us wait."""
+    answer = get(paths, name)
+    run_checks(paths, name, answer)
+    found = []
+    for _ in range(8):
+        before = _waiting()
         began = time.perf_counter()
         run_checks(paths, name, answer)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.5, times
+        took = time.perf_counter() - began
+        found.append((took / max(before, _waiting()), took))
+        if found[-1][0] < 0.5:
+            return
+    raise AssertionError(f"no check in less than 0.5 s; (on a quiet machine, here): {found}")
+
+
+def _waiting() -> float:
+    """How many times longer than its own work a busy process takes on this machine now."""
+    began, worked = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < 0.1:
+        sum(range(1000))
+    return (time.perf_counter() - began) / max(time.process_time() - worked, 1e-3)
 
 
 @pytest.mark.parametrize(("paths", "name"), EXERCISES)

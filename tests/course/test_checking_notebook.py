@@ -108,7 +108,7 @@ def test_what_is_not_clear_is_asked(notebook):
 
 def test_no_section_yet(monkeypatch):
     monkeypatch.setattr(session, "_current", None)
-    with pytest.raises(RefractError, match="first cell"):
+    with pytest.raises(RefractError, match="first two code cells"):
         check(double)
 
 
