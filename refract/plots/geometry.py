@@ -92,7 +92,12 @@ def curve(
     """A line, and vertical marks on it with a word each."""
     figure = go.Figure(go.Scatter(x=list(x), y=[round(float(value), 4) for value in y], line={"width": 3}))
     for place, word in marks:
-        figure.add_vline(place, line={"color": style.GREY, "width": 1, "dash": "dash"}, annotation_text=word, annotation_position="bottom right")
+        figure.add_vline(
+            place,
+            line={"color": style.GREY, "width": 1, "dash": "dash"},
+            annotation_text=word,
+            annotation_position="bottom right",
+        )
     figure.update_layout(xaxis_title=xaxis, yaxis_title=yaxis, width=620, height=330, margin={"t": 24})
     return figure
 
