@@ -146,8 +146,9 @@ def dimensionality_scatter(
     for name, height in lines.items():
         figure.add_hline(height, line={"color": style.GREY, "width": 1, "dash": "dot"}, row=1)
         figure.add_annotation(
-            x=1, y=height, xref="paper", text=name, showarrow=False, xanchor="left", xshift=4, font={"size": 12}
-        )
+            x=1, y=height, xref="paper", text=name, showarrow=False, xanchor="left", xshift=4, font={"size": 12},
+            yshift=_apart(height, lines),
+        )  # fmt: skip
     ticks = [
         tick for tick in (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100) if tick <= float(inverse.max()) * 1.02
     ]
@@ -158,6 +159,12 @@ def dimensionality_scatter(
         width=860, height=520, margin={"t": 52, "r": 44}, legend={"orientation": "h", "y": 1.1, "x": 0}
     )
     return figure
+
+
+def _apart(height: float, lines: dict[str, float]) -> int:
+    """How far a line's label is moved so that it does not touch another's."""
+    close = [other for other in lines.values() if 0 < abs(other - height) < 0.04]
+    return 0 if not close else 6 if height > close[0] else -6
 
 
 def fraction_strips(groups: dict[str, Float[Tensor, "point"]], lines: dict[str, float]) -> go.Figure:
@@ -172,11 +179,10 @@ def fraction_strips(groups: dict[str, Float[Tensor, "point"]], lines: dict[str, 
             hovertemplate="%{y:.3f}<extra></extra>",
         )  # fmt: skip
     for name, height in lines.items():
-        close = [other for other in lines.values() if 0 < abs(other - height) < 0.04]  # labels that would touch
         figure.add_hline(height, line={"color": style.GREY, "width": 1, "dash": "dot"})
         figure.add_annotation(
             x=1, y=height, xref="paper", text=name, showarrow=False, xanchor="left", xshift=4, font={"size": 12},
-            yshift=0 if not close else 6 if height > close[0] else -6,
+            yshift=_apart(height, lines),
         )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(groups))), ticktext=list(groups))
     figure.update_yaxes(range=[0, 1.05], title_text="dimensionality")
