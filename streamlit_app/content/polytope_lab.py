@@ -160,13 +160,16 @@ def draw_bars(W: np.ndarray, dimensionality: np.ndarray) -> go.Figure:
     even = hidden / features
     figure = go.Figure(
         go.Bar(
-            x=list(range(features)), y=dimensionality, text=_labels(dimensionality), textposition="outside",
+            x=list(range(features)), y=dimensionality, text=_labels(dimensionality),
+            textposition="inside", insidetextanchor="start", textangle=0,
             marker={"color": [VERMILION] + [BLUE] * (features - 1)},
             hovertemplate="feature %{x}: D = %{y:.3f}<extra></extra>",
         )
     )  # fmt: skip
-    figure.add_hline(even, line={"color": GREY, "width": 2, "dash": "dash"}, annotation_text=f"m / n = {even:.3f}")
+    figure.add_hline(even, line={"color": GREY, "width": 2, "dash": "dash"})
     figure.update_xaxes(title="feature (0 is the one you deform)", dtick=1)
     figure.update_yaxes(title="D", range=[0, max(1.0, even) * 1.12])
-    figure.update_layout(height=420, margin={"l": 10, "r": 10, "t": 36, "b": 10}, title="Dimensionality")
+    figure.update_layout(
+        height=420, margin={"l": 10, "r": 10, "t": 36, "b": 10}, title=f"Dimensionality (dashed: m / n = {even:.3f})"
+    )
     return figure
