@@ -16,7 +16,7 @@ from refract.plots import style
 PHASES = ["#dfe2e6", "#f0b35a", "#6fb1dd", "#17876a"]
 DASHES = ["solid", "dash", "dot", "dashdot"]
 
-Line = tuple[Sequence[float], Sequence[float]]  # relative importances and densities
+Line = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]  # relative importances and densities
 
 
 def _log_axes(figure: go.Figure, density: Tensor, ratio: Tensor) -> None:

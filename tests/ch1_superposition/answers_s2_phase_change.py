@@ -587,7 +587,8 @@ def _layout(density, relative_importance, n_features, runs):
     return p, importance.view(-1, n_features), (rows, columns, runs)
 
 
-def _sorted(W, loss, shape, descending=False):
+def _sorted(trained, shape, descending=False):
+    W, loss = trained
     loss, order = loss.view(shape).sort(dim=-1, descending=descending)
     W = W.view(*shape, *W.shape[1:])
     return W.gather(2, order[..., None, None].expand_as(W)), loss
@@ -600,7 +601,7 @@ def a_call_for_each_run(density, relative_importance, n_features, runs, train):
     parts = [train(p, importance) for _ in range(runs)]
     W = torch.stack([part[0] for part in parts], 1).flatten(0, 1)
     loss = torch.stack([part[1] for part in parts], 1).flatten()
-    return _sorted(W, loss, (rows, columns, runs))
+    return _sorted((W, loss), (rows, columns, runs))
 
 
 @wrong("empirical_phase_diagram", mistake="many_calls")
@@ -608,7 +609,7 @@ def a_call_for_each_cell(density, relative_importance, n_features, runs, train):
     """Calls train once for each cell."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
     parts = [train(p[i : i + runs], importance[i : i + runs]) for i in range(0, len(p), runs)]
-    return _sorted(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), shape)
+    return _sorted((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])), shape)
 
 
 @wrong("empirical_phase_diagram", mistake="axes_swapped")
@@ -619,7 +620,7 @@ def importance_first(density, relative_importance, n_features, runs, train):
     importance = torch.ones(len(p), n_features, dtype=density.dtype)
     importance[:, -1] = relative_importance.repeat_interleave(rows * runs)
     W, loss = train(p, importance)
-    return _sorted(W, loss, (rows, columns, runs))
+    return _sorted((W, loss), (rows, columns, runs))
 
 
 @wrong("empirical_phase_diagram", mistake="runs_scattered")
@@ -627,7 +628,7 @@ def repeat_for_interleave(density, relative_importance, n_features, runs, train)
     """Repeats the whole list of cells, and reads it as if runs lay side by side."""
     p, importance, (rows, columns, _) = _layout(density, relative_importance, n_features, 1)
     W, loss = train(p.repeat(runs), importance.repeat(runs, 1))
-    return _sorted(W, loss, (rows, columns, runs))
+    return _sorted((W, loss), (rows, columns, runs))
 
 
 @wrong("empirical_phase_diagram", mistake="not_sorted")
@@ -642,7 +643,7 @@ def as_they_came(density, relative_importance, n_features, runs, train):
 def descending(density, relative_importance, n_features, runs, train):
     """Sorts from worst to best."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    return _sorted(*train(p, importance), shape, descending=True)
+    return _sorted(train(p, importance), shape, descending=True)
 
 
 @wrong("empirical_phase_diagram", mistake="weights_left_behind")
@@ -657,21 +658,21 @@ def only_losses_sorted(density, relative_importance, n_features, runs, train):
 def first_feature(density, relative_importance, n_features, runs, train):
     """Gives the relative importance to the first feature."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    return _sorted(*train(p, importance.flip(1)), shape)
+    return _sorted(train(p, importance.flip(1)), shape)
 
 
 @wrong("empirical_phase_diagram", mistake="all_features_varied")
 def every_feature(density, relative_importance, n_features, runs, train):
     """Gives it to every feature."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    return _sorted(*train(p, importance[:, -1:].expand(-1, n_features)), shape)
+    return _sorted(train(p, importance[:, -1:].expand(-1, n_features)), shape)
 
 
 @wrong("empirical_phase_diagram", fails="test_diagram_all_models")
 def only_the_best(density, relative_importance, n_features, runs, train):
     """Repeats the best model."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    W, loss = _sorted(*train(p, importance), shape)
+    W, loss = _sorted(train(p, importance), shape)
     return W[:, :, :1].expand_as(W), loss[:, :, :1].expand_as(loss)
 
 
@@ -679,7 +680,7 @@ def only_the_best(density, relative_importance, n_features, runs, train):
 def best_without_the_others(density, relative_importance, n_features, runs, train):
     """Drops the run axis."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    W, loss = _sorted(*train(p, importance), shape)
+    W, loss = _sorted(train(p, importance), shape)
     return W[:, :, 0], loss[:, :, 0]
 
 
@@ -687,7 +688,7 @@ def best_without_the_others(density, relative_importance, n_features, runs, trai
 def always_float32(density, relative_importance, n_features, runs, train):
     """float32 for train, whatever came in."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    return _sorted(*train(p.float(), importance.float()), shape)
+    return _sorted(train(p.float(), importance.float()), shape)
 
 
 @wrong("empirical_phase_diagram", fails="test_diagram_sorted")
@@ -703,7 +704,7 @@ def losses_of_another_cell(density, relative_importance, n_features, runs, train
 def with_gather(density, relative_importance, n_features, runs, train):
     """One expanded grid, and gather."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
-    return _sorted(*train(p, importance), shape)
+    return _sorted(train(p, importance), shape)
 
 
 @right("empirical_phase_diagram")

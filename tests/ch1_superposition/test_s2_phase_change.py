@@ -5,6 +5,7 @@ reference. Nothing here is random but the inputs, and every bound is one of roun
 """
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -270,7 +271,7 @@ def test_boundary_shape(phase_boundary, size):
 HALF = torch.tensor([0.5], dtype=torch.float64)
 
 
-def _batch(answer: object, p: Tensor, n_features: int, n_nodes: int) -> tuple[Tensor, Tensor]:
+def _batch(answer: Any, p: Tensor, n_features: int, n_nodes: int) -> tuple[Tensor, Tensor]:
     """The two parts of an answer, of the shapes that are due."""
     given = f"n_features = {n_features}, n_nodes = {n_nodes} and {len(p)} instance{'' if len(p) == 1 else 's'}"
     expect_type(answer, (tuple, list), what="the result", given=given)
@@ -527,7 +528,7 @@ class _Trainer:
         return W, loss
 
 
-def _diagram(answer: object, shape: tuple[int, int, int], n_features: int) -> tuple[Tensor, Tensor]:
+def _diagram(answer: Any, shape: tuple[int, int, int], n_features: int) -> tuple[Tensor, Tensor]:
     rows, columns, runs = shape
     given = f"{rows} densities, {columns} importances, {n_features} features and {runs} run{'' if runs == 1 else 's'}"
     expect_type(answer, (tuple, list), what="the result", given=given)
