@@ -244,7 +244,7 @@ def draw_weights(state: State, model: Trained) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(
             z=gram, x=labels, y=labels, zmin=-1, zmax=1, colorscale=DIVERGING, colorbar={"thickness": 10},
-            text=np.round(gram, 2), texttemplate="%{text}", hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
+            texttemplate="%{z:.2f}", hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain")
