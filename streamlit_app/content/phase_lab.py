@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -19,6 +18,7 @@ from refract.toys.data import Fixed
 from refract.toys.models import ToyModel
 from refract.toys.one_unit import OneUnit
 from refract.toys.training import train
+from streamlit_app.content import lab_state
 
 DENSITIES = (
     1.0,
@@ -98,28 +98,14 @@ LIMITS: dict[str, tuple[float, float]] = {"n": (2, 3), "p": (0.01, 1.0), "r": (0
 
 def parse(query: Mapping[str, str]) -> tuple[State, list[str]]:
     """The state that an address asks for, brought to what is on offer, and a notice for each thing that was changed."""
-    values: dict[str, float] = {}
     notices: list[str] = []
-    for name, (low, high) in LIMITS.items():
-        default = getattr(State, name)
-        asked = query.get(name)
-        if asked is None:
-            values[name] = default
-            continue
-        try:
-            number = float(asked)
-        except ValueError:
-            number = math.nan
-        if math.isnan(number):
-            values[name] = default
-            notices.append(f"{name} = {asked[:20]!r} is no number; {default:g} is used.")
-            continue
-        value = min(max(number, low), high)
-        choices = {"p": DENSITIES, "r": RATIOS}.get(name)
-        value = min(choices, key=lambda choice: abs(math.log(choice / value))) if choices else round(value)
-        values[name] = value
-        if not math.isclose(value, number):
-            notices.append(f"{name} = {asked[:20]} is not on offer; {value:g} is used (from {low:g} to {high:g}).")
+    offered = {"p": lab_state.nearest_ratio(DENSITIES), "r": lab_state.nearest_ratio(RATIOS)}
+    values = {
+        name: lab_state.number(
+            query, name, default=getattr(State, name), limits=limits, offered=offered.get(name, round), notices=notices
+        )
+        for name, limits in LIMITS.items()
+    }
     return State(int(values["n"]), values["p"], values["r"], int(values["seed"])), notices
 
 
@@ -156,14 +142,9 @@ def train_point(functions: Mapping[str, Callable[..., Any]], state: State) -> Tr
         trained = train(model, data, importance, n_steps=STEPS, learning_rate=LEARNING_RATE)
         return trained["W"], trained.losses[-1]
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices this small gain nothing from a second core, and lose much on a busy machine
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(state.seed)
-            W, losses = functions["empirical_phase_diagram"](p, r, n, RUNS, train_all)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(state.seed)
+        W, losses = functions["empirical_phase_diagram"](p, r, n, RUNS, train_all)
     W, losses = W[0, 0], losses[0, 0]
     blind, group = _BLIND[n]
     lines = torch.nn.functional.normalize(torch.tensor(blind, dtype=W.dtype))

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from refract.plots.style import BLUE, GREY, VERMILION
+from streamlit_app.content import lab_state
 
 # Every shape as the parts of its product, by the names that the exercise gives them.
 SHAPES: dict[str, tuple[str, ...]] = {
@@ -49,25 +50,17 @@ def parse(query: Mapping[str, str]) -> tuple[State, list[str]]:
     shape = query.get("shape", "").replace("-", " ")
     if "shape" in query and shape not in SHAPES:
         notices.append(f"shape = {query['shape'][:30]!r} is not on offer; {State.shape} is used.")
-    values: dict[str, float] = {}
-    for name, (low, high) in LIMITS.items():
-        default = getattr(State, name)
-        values[name] = default
-        if name not in query:
-            continue
-        asked = query[name]
-        try:
-            number = float(asked)
-        except ValueError:
-            number = math.nan
-        if math.isnan(number):
-            notices.append(f"{name} = {asked[:20]!r} is no number; {default:g} is used.")
-            continue
-        step = STEPS[name]
-        inside = min(max(number, low), high)
-        values[name] = value = round(round(inside / step) * step, 4) + 0.0
-        if not math.isclose(value, number, abs_tol=1e-9):
-            notices.append(f"{name} = {asked[:20]} is not on offer; {value:g} is used (from {low:g} to {high:g}).")
+    values = {
+        name: lab_state.number(
+            query,
+            name,
+            default=getattr(State, name),
+            limits=limits,
+            offered=lab_state.whole_steps(STEPS[name]),
+            notices=notices,
+        )
+        for name, limits in LIMITS.items()
+    }
     return State(shape if shape in SHAPES else State.shape, **values), notices
 
 

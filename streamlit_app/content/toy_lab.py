@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from refract.plots.style import BLUE, DIVERGING, GREY, SEQUENTIAL
+from streamlit_app.content import lab_state
 
 PROBABILITIES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 STORED = 0.5  # a feature counts as stored if its column of W is longer than this
@@ -42,32 +43,14 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 def parse(query: Mapping[str, str]) -> tuple[State, list[str]]:
     """The state that an address asks for, brought into its limits, and a notice for each thing that was changed."""
-    values: dict[str, float] = {}
     notices: list[str] = []
-    for name, (low, high) in LIMITS.items():
-        default = getattr(State, name)
-        if name not in query:
-            values[name] = default
-            continue
-        asked = query[name]
-        try:
-            number = float(asked)
-        except ValueError:
-            number = math.nan
-        if math.isnan(number):
-            values[name] = default
-            notices.append(f"{name} = {asked[:20]!r} is no number; {default:g} is used.")
-            continue
-        value = min(max(number, low), high)
-        if name == "p":
-            value = min(PROBABILITIES, key=lambda choice: abs(math.log(choice / value)))
-        elif name == "decay":
-            value = round(round(value / 0.05) * 0.05, 2)
-        else:
-            value = round(value)
-        values[name] = value
-        if not math.isclose(value, number):
-            notices.append(f"{name} = {asked[:20]} is not on offer; {value:g} is used (from {low:g} to {high:g}).")
+    offered = {"p": lab_state.nearest_ratio(PROBABILITIES), "decay": lab_state.whole_steps(0.05)}
+    values = {
+        name: lab_state.number(
+            query, name, default=getattr(State, name), limits=limits, offered=offered.get(name, round), notices=notices
+        )
+        for name, limits in LIMITS.items()
+    }
     state = State(values["p"], values["decay"], int(values["n"]), int(values["m"]), int(values["seed"]))
     return state, notices
 

@@ -10,15 +10,15 @@ from refract import reference
 from refract.paths import SectionPaths
 from streamlit_app.content import polytope_lab
 from streamlit_app.content.polytope_lab import ANTIPRISM, LIMITS, SHAPES, STEPS, State
+from streamlit_app.render import lab
 
-_KEY = "polytope-lab"
-_FIELDS = ("shape", *LIMITS)
+_LAB = lab.Controls("polytope-lab", State, ("shape", *LIMITS), polytope_lab.parse)
 
 
 @st.fragment
 def render(paths: SectionPaths) -> None:
     """Draw the lab. A fragment: moving a control runs this and nothing else."""
-    _read_address()
+    _LAB.read_address()
     state = _controls()
     W, dimensionality = measure(paths, state)
     st.markdown(f"**{polytope_lab.describe(W, dimensionality)}**")
@@ -26,9 +26,7 @@ def render(paths: SectionPaths) -> None:
         ("vectors", polytope_lab.draw(W, dimensionality), "The features as lines from the origin, D beside each."),
         ("bars", polytope_lab.draw_bars(W, dimensionality), "The dimensionality of each feature as a bar."),
     ]
-    for place, (name, figure, alt) in zip(st.columns(2), figures, strict=True):
-        with place:
-            st.plotly_chart(figure, key=f"{_KEY}-{name}", alt=alt, theme="streamlit", config={"displayModeBar": False})
+    lab.figures(_LAB.key, figures)
     st.caption(
         "Computed with the section's own code. The address of this page holds these settings: copy it to share them."
     )
@@ -46,42 +44,19 @@ def measure(paths: SectionPaths, state: State) -> tuple[np.ndarray, np.ndarray]:
     return W, reference.get(paths, "feature_dimensionality")(torch.from_numpy(W)[None])[0].numpy()
 
 
-def _read_address() -> None:
-    """Once per visit: the controls take the address's settings."""
-    if f"{_KEY}-shape" in st.session_state:
-        return
-    state, notices = polytope_lab.parse(st.query_params.to_dict())
-    for name in _FIELDS:
-        st.session_state[f"{_KEY}-{name}"] = getattr(state, name)
-    st.session_state[f"{_KEY}-notices"] = notices
-    if notices:
-        st.query_params.from_dict({**st.query_params.to_dict(), **state.to_query()})
-
-
-def _write_address() -> None:
-    st.session_state[f"{_KEY}-notices"] = []
-    st.query_params.from_dict({**st.query_params.to_dict(), **_state().to_query()})
-
-
-def _state() -> State:
-    return State(**{name: st.session_state.get(f"{_KEY}-{name}", getattr(State, name)) for name in _FIELDS})
-
-
 def _controls() -> State:
-    for notice in st.session_state.get(f"{_KEY}-notices", []):
-        st.warning(notice, icon=":material/warning:")
     left, right = st.columns(2)
     with left:
-        shape = st.selectbox("Shape", list(SHAPES), key=f"{_KEY}-shape", on_change=_write_address)
+        shape = st.selectbox("Shape", list(SHAPES), key=_LAB.name("shape"), on_change=_LAB.write_address)
         _slider("height", "Height $z$ of the antiprism's squares", disabled=shape != ANTIPRISM)
     with right:
         _slider("length", "Length of feature 0 (orange)")
         _slider("turn", "Turn of feature 0, in degrees", disabled=shape == "digon")
-    return _state()
+    return _LAB.state()
 
 
 def _slider(name: str, label: str, *, disabled: bool = False) -> None:
     low, high = LIMITS[name]
     st.slider(
-        label, low, high, step=STEPS[name], key=f"{_KEY}-{name}", on_change=_write_address, disabled=disabled
+        label, low, high, step=STEPS[name], key=_LAB.name(name), on_change=_LAB.write_address, disabled=disabled
     )  # fmt: skip
