@@ -446,7 +446,7 @@ def test_pairs_boundary(find_asymmetric_pairs):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 5), (3, 4, 4), (2, 5, 3), (2, 6, 6)])
 def test_pairs_random(find_asymmetric_pairs, shape):
     reseed(3)
-    W_in, W_out, _, _ = _weights(*shape, 1)
+    W_in, W_out, _, _ = _weights(shape[0], shape[1], shape[2], 1)
     W_out = W_out.abs()  # else hardly anything would be found
     for ratio, threshold in ((2.0, 0.25), (1.2, 0.05)):
         given = f"random weights, (instance, hidden, feature) = {shape}, ratio = {ratio}, threshold = {threshold}"
@@ -571,7 +571,7 @@ def test_inhibited_nothing(find_inhibited):
 @title("Right for random weights, in several shapes")
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 5), (3, 4, 4), (2, 5, 3), (2, 6, 6)])
 def test_inhibited_random(find_inhibited, shape):
-    W_in, W_out, _, _ = _weights(*shape, 1)
+    W_in, W_out, _, _ = _weights(shape[0], shape[1], shape[2], 1)
     given = f"random weights, (instance, hidden, feature) = {shape}"
     found = _found(find_inhibited(W_in, W_out), (shape[0], shape[1], shape[2], shape[2]), given)
     wrong = (found != _slow_inhibited(W_in, W_out)).nonzero().tolist()

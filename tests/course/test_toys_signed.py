@@ -39,7 +39,6 @@ def test_a_part_of_the_instances():
     data = SparseSigned(torch.tensor([[0.01], [1.0], [1.0]]), 100)
     assert data.draw(slice(1, 3)).shape == (2, 1, 100)
     assert (data.draw(slice(1, 3)) != 0).float().mean() > 0.9
-    assert data.weight(slice(0, 1)) is None
 
 
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.1])
