@@ -505,6 +505,8 @@ def test_train_moves(train_toy_models):
         cleared = not bool(moved.any()) and gradient is not None and not bool(gradient.any())
         too_early = step == 0 and not bool(moved.any()) and gradient is not None and bool(gradient.any())
         why = " The optimizer stepped before there was a gradient." if too_early else ""
+        if step > 0 and not bool(moved.any()) and not cleared:
+            why = " Has the learning rate run out? The schedule takes one step for each of the optimizer's."
         expect(
             bool((moved > 0).all()),
             f"W did not move in step {step}.{why}",
