@@ -75,7 +75,7 @@ class ToyModel:
         if self.rectify_output:
             gradient = _through_relu(gradient, output)
         torch.sum(gradient, dim=2, out=into["b"])
-        back = torch.bmm(decoder.mT, gradient)
+        back = _times(decoder.mT, gradient)
         if self.rectify_hidden:
             back = _through_relu(back, hidden)
         if self.tied:
@@ -91,12 +91,10 @@ class ToyModel:
         return parameters["W_enc"], parameters["W_dec"]
 
     def _forward(self, encoder: Tensor, decoder: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        if x.shape[0] != encoder.shape[0]:
-            x = x.expand(encoder.shape[0], -1, -1)
-        hidden = torch.bmm(encoder, x)
+        hidden = _times(encoder, x)
         if self.rectify_hidden:
             hidden.relu_()
-        output = torch.bmm(decoder, hidden).add_(b[:, :, None])
+        output = _times(decoder, hidden).add_(b[:, :, None])
         return hidden, output.relu_() if self.rectify_output else output
 
 
@@ -104,17 +102,34 @@ def _through_relu(gradient: Tensor, rectified: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(gradient, rectified, 0.0)
 
 
+# A batched matrix product spends a call on each instance. Where a matrix has one row or one column, thousands of
+# instances are served at once by a product and a sum of whole arrays, or by one plain product with shared data.
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """The product matrix @ x of every instance; ``x`` may have one instance, shared by all."""
+    if matrix.shape[2] == 1:
+        return matrix * x
+    if matrix.shape[1] == 1:
+        return (matrix[:, 0] @ x[0])[:, None] if len(x) == 1 else (matrix.mT * x).sum(dim=1, keepdim=True)
+    return torch.bmm(matrix, x.expand(len(matrix), -1, -1))
+
+
 def _outer(left: Tensor, right: Tensor, into: Tensor, *, add: bool = False) -> None:
-    """Sum left @ rightᵀ over the batch. Batched products with a single row are slow on a CPU: those are summed."""
-    right = right.expand(left.shape[0], -1, -1)
-    if min(left.shape[1], right.shape[1]) == 1:
-        product = (left * right).sum(dim=2)
-        product = product[:, None] if left.shape[1] == 1 else product[:, :, None]
-        into.add_(product) if add else into.copy_(product)
+    """Sum left @ rightᵀ over the batch; ``right`` may have one instance, shared by all."""
+    if left.shape[1] == 1 and len(right) == 1:
+        product = (left[:, 0] @ right[0].mT)[:, None]
+    elif left.shape[1] == 1:
+        product = (left * right).sum(dim=2)[:, None]
+    elif right.shape[1] == 1:
+        product = (left * right).sum(dim=2)[:, :, None]
     elif add:
-        into.baddbmm_(left, right.mT)
+        into.baddbmm_(left, right.expand(len(left), -1, -1).mT)
+        return
     else:
-        torch.bmm(left, right.mT, out=into)
+        torch.bmm(left, right.expand(len(left), -1, -1).mT, out=into)
+        return
+    into.add_(product) if add else into.copy_(product)
 
 
 def slices(instances: int, per_instance: int, *, at_once: int = 1 << 19) -> Iterator[slice]:

@@ -16,7 +16,6 @@ from refract.plots.phases import PHASES
 from refract.plots.style import DIVERGING, GREY, INK
 from refract.toys.data import Fixed
 from refract.toys.models import ToyModel
-from refract.toys.one_unit import OneUnit
 from refract.toys.training import train
 from streamlit_app.content import lab_state
 
@@ -138,7 +137,7 @@ def train_point(functions: Mapping[str, Callable[..., Any]], state: State) -> Tr
     def train_all(feature_probability: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = functions["exact_batch"](feature_probability, n, NODES[n])
         data = Fixed(x.T[None].contiguous(), len(feature_probability), weight)
-        model = OneUnit(n) if n == 2 else ToyModel(n, n - 1)
+        model = ToyModel(n, n - 1)
         trained = train(model, data, importance, n_steps=STEPS, learning_rate=LEARNING_RATE)
         return trained["W"], trained.losses[-1]
 

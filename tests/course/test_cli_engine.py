@@ -188,3 +188,15 @@ def test_watch_rechecks_on_save_and_ends_with_ctrl_c(course):
     state = open_store().summary(SECTION)
     assert [state[name].status for name in ("double", "halve")] == ["passed", "passed"]
     assert {event.data["via"] for event in open_store().events("attempt")} == {"watch"}
+
+
+def test_without_the_requirements_it_says_what_to_install():
+    """``-S`` leaves the installed packages out, as another Python of the machine would."""
+    command = [sys.executable, "-S", "-m", "refract", "build", "--check"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "has no module" in done.stderr
+    assert "requirements.txt" in done.stderr
+    assert "Traceback" not in done.stderr

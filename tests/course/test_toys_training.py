@@ -15,7 +15,7 @@ from refract.toys.training import best_of, constant, cosine_after, evaluate, fal
 MODELS = [
     ToyModel(n_features, d_hidden, tied=tied, rectify_hidden=hidden, rectify_output=output, absolute=absolute)
     for (n_features, d_hidden), (tied, hidden, output, absolute) in itertools.product(
-        [(5, 2), (2, 1), (1, 3), (4, 4)],
+        [(5, 2), (2, 1), (1, 3), (4, 4), (5, 1), (1, 1)],
         [
             (True, False, True, False),  # the paper's
             (True, False, False, False),  # linear
