@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refract import names, reference
+from refract import names, reference, unwritten
 from refract.authoring import source, stubs, values
 from refract.authoring.model import Exercise, Predict
 from refract.errors import RefractError
@@ -40,6 +40,7 @@ def setup(section: str) -> None:
 
     style.use()
     warm()
+    unwritten.explain()
     if recording() is None:
         print(
             f"{source.load(_current).title}. Everything is ready. Site and terminal know this section as {_current.id}."
@@ -173,7 +174,19 @@ def parse_answer(prediction: Predict, answer: str | float) -> str | float:
         number = math.nan
     if not math.isfinite(number):
         raise RefractError(f"{answer!r} is not a number.", "Answer with a number.")
+    if not prediction.least <= number <= prediction.most:
+        raise RefractError(f"It cannot be {write_number(number)}.", f"Answer with {write_range(prediction)}.")
     return number
+
+
+def write_range(prediction: Predict) -> str:
+    """What a prediction's number can be, in words."""
+    least, most = write_number(prediction.least), write_number(prediction.most)
+    if math.isinf(prediction.most):
+        return f"a number, {least} or more"
+    if math.isinf(prediction.least):
+        return f"a number, {most} or less"
+    return f"a number from {least} to {most}"
 
 
 def truth(prediction: Predict, recorded: dict[str, values.Recorded]) -> str | float:

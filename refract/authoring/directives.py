@@ -45,7 +45,10 @@ DIRECTIVES: dict[str, Spec] = {
         argument="an id",
         identifier=True,
         required=(("kind", "choice or number"), ("answer", "a letter, a number, or the name of a recorded value")),
-        optional=(("tolerance", "a number: how far off still counts as right"),),
+        optional=(
+            ("tolerance", "a number: how far off still counts as right"),
+            ("range", "what a number can be at all, like `0 to 5`"),
+        ),
         children=("reveal",),
         meaning="a question asked before a figure, with the learner's confidence",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from refract.paths import SectionPaths
@@ -55,7 +56,8 @@ class Predict:
 
     ``kind`` is ``"choice"`` or ``"number"``. ``answer`` is a letter (choice), a number, or the name of a
     recorded value. ``options`` are the choices' texts, lettered a, b, c, … in order. ``reveal`` is the
-    explanation that is shown after the learner has answered.
+    explanation that is shown after the learner has answered. A number below ``least`` or above ``most`` is
+    no answer to the question.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Predict:
     tolerance: float
     reveal: str
     line: int
+    least: float = -math.inf
+    most: float = math.inf
 
 
 @dataclass(frozen=True)

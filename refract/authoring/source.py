@@ -391,7 +391,24 @@ class _Reader:
             slack,
             self._need_text(children[0], children[0].text.strip("\n")),
             piece.line,
+            *self._range(kind, options),
         )
+
+    def _range(self, kind: str, options: _Options) -> tuple[float, float]:
+        """What a prediction's number can be at all."""
+        text = options.get("range")
+        if text is None:
+            return -math.inf, math.inf
+        where = options.lines["range"]
+        if kind == "choice":
+            raise self.fail(where, ":range: is for numbers, and this is a choice.", "Leave it out.")
+        try:
+            least, most = (float(number) for number in text.split(" to "))
+        except ValueError:
+            least = most = math.nan
+        if not least < most:
+            raise self.fail(where, f":range: is {text!r}.", "Write the least and the most, like 0 to 5.")
+        return least, most
 
     def _figure(self, piece: _Piece, options: _Options, text: str, children: list[_Piece]) -> Figure:
         caption = self._need_text(piece, text)

@@ -12,7 +12,8 @@ from refract.errors import RefractError
 from refract.paths import SectionPaths
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
-_STOP = 'raise NotImplementedError("your code here")'
+UNWRITTEN = "your code here"
+_STOP = f'raise NotImplementedError("{UNWRITTEN}")'
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,13 @@ def _form(paths: SectionPaths, question: Predict, recorded: dict[str, Recorded])
             if answer is None:
                 st.warning("Choose an answer first." if question.kind == "choice" else "Enter a number first.")
             else:
-                _keep(paths, question, recorded, parse_answer(question, answer), confidence / 100)
-                st.rerun()
+                try:
+                    parsed = parse_answer(question, answer)
+                except RefractError as error:
+                    st.warning(str(error))
+                else:
+                    _keep(paths, question, recorded, parsed, confidence / 100)
+                    st.rerun()
 
 
 def _keep(

@@ -36,6 +36,7 @@ Your sum is one more than the sum.
 :kind: number
 :answer: grand_total
 :tolerance: 2
+:range: 0 to 90
 
 How large is the sum of 0, 1, …, 9?
 

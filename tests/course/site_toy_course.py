@@ -91,6 +91,7 @@ Two bars are long: a caption with a platypus.
 :kind: number
 :answer: stored
 :tolerance: 0.5
+:range: 0 to inf
 
 How many are stored when sparse?
 

@@ -301,6 +301,9 @@ MALFORMED: dict[str, tuple[str, str, str, str, str]] = {
     "tolerance that is a word": (":tolerance: 2", ":tolerance: small", ":tolerance:", "'small'", "0 or more"),
     "tolerance below zero": (":tolerance: 2", ":tolerance: -2", ":tolerance:", "'-2'", "0 or more"),
     "tolerance nan": (":tolerance: 2", ":tolerance: nan", ":tolerance:", "'nan'", "0 or more"),
+    "range that is a word": (":range: 0 to 90", ":range: small", ":range: small", "'small'", "like 0 to 5"),
+    "range upside down": (":range: 0 to 90", ":range: 5 to 0", ":range: 5", "'5 to 0'", "like 0 to 5"),
+    "range of a choice": (":answer: a", ":answer: a\n:range: 0 to 5", ":range: 0 to 5", "for numbers", "Leave it out"),
     "prediction never revealed": (":after: size\n", "", "{predict} size", "never revealed", ":after: size"),
     "figure never shown": (
         '"growth")',

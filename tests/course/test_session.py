@@ -114,7 +114,7 @@ def test_a_choice_is_noted(course, capsys):
     assert (data["answer"], data["confidence"]) == ("a", 0.8)
 
 
-@pytest.mark.parametrize(("answer", "noted"), [(44, 44.0), ("44.5", 44.5), (torch.tensor(3), 3.0), (-1e9, -1e9)])
+@pytest.mark.parametrize(("answer", "noted"), [(44, 44.0), ("44.5", 44.5), (torch.tensor(3), 3.0), ("0", 0.0)])
 def test_a_number_is_noted(course, answer, noted):
     session.predict("size", answer)
     (data,) = events("prediction")
@@ -165,6 +165,16 @@ def test_a_confidence_over_one_is_per_cent(course, confidence, noted):
     (data,) = events("prediction")
     assert data["confidence"] == noted
     assert type(data["confidence"]) is float
+
+
+@pytest.mark.parametrize("answer", [-0.5, 91])
+def test_a_number_that_cannot_be_is_told_and_not_noted(course, capsys, answer):
+    session.predict("size", answer)
+    told = f"Not noted: It cannot be {answer:g}.\n  Answer with a number from 0 to 90.\n"
+    assert capsys.readouterr().out == told
+    assert events("prediction") == []
+    session.predict("size", 90)
+    assert capsys.readouterr().out.startswith("Noted: 90.")
 
 
 @pytest.mark.parametrize(("name", "example"), [("parity", '"a"'), ("size", "3")])

@@ -330,6 +330,14 @@ def test_a_number_is_judged_within_its_tolerance(root: Path, store: Store, answe
     assert store.predictions(toy.FIRST)[0].correct == (verdict == "that is right")
 
 
+def test_a_number_that_cannot_be_is_refused_and_nothing_is_kept(root: Path, store: Store) -> None:
+    test = page()
+    test.number_input(key="answer-how_many").set_value(-1)
+    test = press(test, "submit-how_many")
+    assert "It cannot be -1.\n  Answer with a number, 0 or more." in text(test)
+    assert not store.predictions(toy.FIRST)
+
+
 # --- claims, search, progress ------------------------------------------------------------------
 
 
