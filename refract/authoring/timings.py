@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from pathlib import Path
-
-import nbformat
-
+from refract.authoring import worked
 from refract.paths import SectionPaths
 
 SHOWN_FROM = 2.0  # seconds: shorter cells need no warning
@@ -16,26 +11,12 @@ _STEPS = (2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300)
 
 def cells(paths: SectionPaths) -> dict[str, float]:
     """Seconds of each code cell of the committed worked notebook, by the cell's id; empty before the first build."""
-    if not paths.worked.is_file():
-        return {}
-    return dict(_cells(paths.worked, paths.worked.stat().st_mtime_ns))
-
-
-def of_given_code(paths: SectionPaths) -> list[float]:
-    """Seconds of the section's given code, fence by fence, in order; empty before the first build."""
-    return [seconds for name, seconds in cells(paths).items() if re.search(r"-code(-\d+)?$", name)]
+    return {cell.name: cell.seconds for cell in worked.cells(paths) if cell.seconds is not None}
 
 
 def total(paths: SectionPaths) -> float:
     """Seconds of all cells of the worked notebook together."""
     return sum(cells(paths).values())
-
-
-@functools.lru_cache(maxsize=128)
-def _cells(path: Path, stamp: int) -> dict[str, float]:
-    notebook = nbformat.read(path, as_version=4)
-    found = {cell["id"]: cell.metadata.get("refract", {}).get("seconds") for cell in notebook.cells}
-    return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 def about(seconds: float) -> str:

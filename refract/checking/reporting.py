@@ -125,6 +125,11 @@ class Reporter:
         if isinstance(error, AttributeError) and isinstance(error.name, str):
             meant = near(error.name, _attributes(error.obj))
             return f"Your code asks for `{error.name}`, which is not there." + (f" {_meant(meant)}" if meant else "")
+        if "grad can be implicitly created only for scalar outputs" in str(error):
+            return (
+                "Your code calls `backward` on a tensor of several numbers; it starts from one. If there is one loss "
+                "per model, take their sum: no model's weights act on another's loss, so each gets its own gradient."
+            )
         return "Your code raised an exception."
 
     def _undefined(self, name: str, tb: TracebackType | None) -> str:

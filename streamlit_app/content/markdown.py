@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from pylatexenc.latex2text import LatexNodes2Text
+
 Link = Callable[[str], str]
 
 _FENCE = re.compile(r"^(?P<indent>[ >]*)(?P<mark>`{3,}|~{3,})")
@@ -159,9 +161,13 @@ def to_text(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("|", " ")).strip()
 
 
+_PLAIN = LatexNodes2Text(math_mode="text", strict_latex_spaces="based-on-source")
+
+
 def _spoken(maths: str) -> str:
     """Inline maths in one line of plain characters, near enough to be recognised."""
-    maths = re.sub(r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", maths)
-    maths = re.sub(r"\\(?:mathbb|mathrm|mathbf|text|operatorname|hat|bar|tilde|lVert|rVert|left|right)\b", "", maths)
-    maths = re.sub(r"\\([A-Za-z]+)", r" \1 ", maths)
-    return re.sub(r"\s+", " ", re.sub(r"[{}]|\\.?", "", maths)).strip()
+    maths = re.sub(r"\\[td]frac\s*(?=[\w{\\])", r"\\frac ", maths)
+    maths = re.sub(r"\\ne\b", r"\\neq ", re.sub(r"\\mathbb\b", "", maths))
+    maths = re.sub(r"([_^])\{([^{}]*[-+/ ][^{}]*)\}", r"\1{(\2)}", maths)  # or D^{1/2}P would read D^1/2P
+    words = _PLAIN.latex_to_text(maths).replace("^⊤", "ᵀ").replace("|", "∣")  # a bar of maths, not of a table
+    return re.sub(r"\s+", " ", words).strip()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from refract import session
 from refract.authoring.model import Figure, Predict
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
+from streamlit_app.content.document import Box, Item
 
 
 def truth(question: Predict, recorded: Mapping[str, Recorded]) -> str | float:
@@ -29,3 +30,10 @@ def truth(question: Predict, recorded: Mapping[str, Recorded]) -> str | float:
 def hides(figure: Figure, settled: Collection[str]) -> bool:
     """Whether a figure would give away a question that is neither answered nor skipped."""
     return figure.after is not None and figure.after not in settled
+
+
+def spoilt_by_printing(items: Sequence[Item], place: int, settled: Collection[str]) -> str | None:
+    """The open question that the output of the code at ``place`` may answer: asked above it, its figure still below."""
+    asked = [item.block.name for item in items[:place] if isinstance(item, Box) and isinstance(item.block, Predict)]
+    awaited = {item.block.after for item in items[place:] if isinstance(item, Box) and isinstance(item.block, Figure)}
+    return next((name for name in reversed(asked) if name in awaited and name not in settled), None)

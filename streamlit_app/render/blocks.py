@@ -10,6 +10,7 @@ import streamlit as st
 from refract.authoring import timings, values, weave
 from refract.authoring.model import Aside, Bonus, Claim, Code, Figure, Lab, Section
 from refract.authoring.values import Recorded
+from refract.authoring.worked import WorkedCell
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 from streamlit_app import labs
@@ -26,11 +27,17 @@ VERDICTS = {
 }
 
 
-def code(block: Code, seconds: float = 0) -> None:
-    """Given code, with what the worked notebook measured if it takes long."""
+def code(block: Code, ran: WorkedCell | None, question: str | None) -> None:
+    """Given code, how long it takes if that is long, and what it prints, unless that would answer ``question``."""
     st.code(block.source, language="python")
-    note = timings.note(seconds)
-    if note:
+    note = timings.note(ran.seconds or 0) if ran else None
+    printed = ran.printed if ran else ""
+    if printed and question:
+        st.caption(f"{note or ''} [Answer the prediction above](#{question}) to see what it prints.".strip())
+    elif printed:
+        st.caption(f"{note or ''} It prints:".strip())
+        st.code(printed, language=None)
+    elif note:
         st.caption(note)
 
 

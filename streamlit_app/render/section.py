@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from refract.authoring import timings
+from refract.authoring import timings, worked
 from refract.authoring.model import Aside, Bonus, Claim, Code, Exercise, Figure, Lab, Predict, Section
 from refract.authoring.values import Recorded
 from refract.errors import RefractError
 from refract.paths import SectionPaths
 from refract.progress import SectionSummary
-from streamlit_app.content import claims, course, document, pages
+from streamlit_app.content import claims, course, document, pages, predictions
 from streamlit_app.content.document import Box, Document, Heading, Image, Item, Text
 from streamlit_app.render import blocks, exercise, page, predict, progress, text
 
@@ -45,9 +45,9 @@ def _items(doc: Document, recorded: dict[str, Recorded], summary: SectionSummary
     paths = doc.section.paths
     given = {prediction.name: prediction for prediction in summary.predictions}
     settled = set(given) | summary.skipped
-    seconds = iter(timings.of_given_code(paths))
+    given_code = iter(worked.given(paths))
     later: list[Callable[[], None]] = []
-    for item in doc.items:
+    for place_in_page, item in enumerate(doc.items):
         if isinstance(item, Box) and isinstance(item.block, Lab):
             place = st.container()
             later.append(_in(place, paths, item, recorded))
@@ -56,8 +56,11 @@ def _items(doc: Document, recorded: dict[str, Recorded], summary: SectionSummary
             if isinstance(item, Box) and isinstance(item.block, Predict):
                 name = item.block.name
                 predict.render(paths, item.block, recorded, given.get(name), name in summary.skipped)
+            elif isinstance(item, Box) and isinstance(item.block, Code):
+                question = predictions.spoilt_by_printing(doc.items, place_in_page, settled)
+                blocks.code(item.block, next(given_code, None), question)
             else:
-                _one(doc.section, item, recorded, settled, seconds)
+                _one(doc.section, item, recorded, settled)
         except RefractError as error:
             text.problem(error, _what(item))
         if isinstance(item, Heading) and item.level == 1:
@@ -77,9 +80,7 @@ def _in(place: DeltaGenerator, paths: SectionPaths, item: Box, recorded: dict[st
     return draw
 
 
-def _one(
-    section: Section, item: Item, recorded: dict[str, Recorded], settled: set[str], seconds: Iterator[float]
-) -> None:
+def _one(section: Section, item: Item, recorded: dict[str, Recorded], settled: set[str]) -> None:
     paths = section.paths
     match item:
         case Heading():
@@ -90,8 +91,6 @@ def _one(
             text.image(item)
         case Box(block=Exercise() as block, level=level):
             exercise.render(paths, block, recorded, level)
-        case Box(block=Code() as block):
-            blocks.code(block, next(seconds, 0))
         case Box(block=Figure() as block):
             blocks.figure(paths, block, recorded, settled)
         case Box(block=Claim() as block):

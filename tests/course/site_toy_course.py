@@ -6,6 +6,7 @@ import base64
 import json
 from pathlib import Path
 
+import nbformat
 import plotly.graph_objects as go
 
 FIRST = "ch1_superposition/s1_first_light"
@@ -78,6 +79,10 @@ How many columns survive at $p = 1$?
 :::{reveal}
 Two survive, as an echidna would tell you.
 :::
+```
+
+```python
+print(survivors(world))
 ```
 
 ```{figure} survivors_plot
@@ -253,7 +258,24 @@ def build(root: Path, broken: bool = True) -> Path:
     recorded.parent.mkdir(parents=True, exist_ok=True)
     entries = {"stored": {"value": 5, "within": 0}, "loss": {"value": 0.0123, "within": 0.01}}
     recorded.write_text(json.dumps(entries), encoding="utf-8")
+    _write_worked(root / "solutions" / f"{FIRST}.ipynb")
     return root
+
+
+def _write_worked(file: Path) -> None:
+    """What the first section's given code printed, and how long it took: a hand-made worked notebook."""
+    ran = {
+        "sparse-features-code": (0.1, ""),
+        "exercise-double_it-answer": (0.1, "An answer that prints: tapir."),
+        "what-will-happen-code": (7.2, "A dugong: two survive."),
+        "a-figure-that-nothing-hides-code": (0.1, "A manatee,\non two lines."),
+    }
+    cells = []
+    for name, (seconds, printed) in ran.items():
+        outputs = [nbformat.v4.new_output("stream", text=f"{printed}\n")] if printed else []
+        cell = nbformat.v4.new_code_cell("pass", id=name, outputs=outputs, metadata={"refract": {"seconds": seconds}})
+        cells.append(cell)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
 
 
 def _write(root: Path, section: str, text: str, reference: str) -> None:

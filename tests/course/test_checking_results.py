@@ -345,6 +345,13 @@ def test_a_name_that_the_section_defines(toy, tmp_path, monkeypatch):
     assert "misspelt?" in run_checks(toy, "double", cell("def double(x):\n    return rearrange", "double")).message
 
 
+def test_backward_from_several_losses_is_explained(toy):
+    source = "def double(x):\n    y = (2 * x).requires_grad_()\n    y.backward()\n    return y"
+    message = run_checks(toy, "double", mine(source, "double")).message
+    assert message.startswith("Your code calls `backward` on a tensor of several numbers")
+    assert "\n  line 3, in `double`" in message
+
+
 @pytest.mark.parametrize("source", ["def double():\n    return 1", "def double(x, y):\n    return x"])
 def test_a_function_that_cannot_be_called_as_it_should(toy, source):
     message = run_checks(toy, "double", mine(source, "double")).message

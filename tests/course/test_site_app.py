@@ -338,6 +338,25 @@ def test_a_number_that_cannot_be_is_refused_and_nothing_is_kept(root: Path, stor
     assert not store.predictions(toy.FIRST)
 
 
+def test_given_code_shows_what_it_printed(root: Path) -> None:
+    test = page()
+    assert "A manatee,\non two lines." in [entry.value for entry in test.code]
+    assert "It prints:" in text(test)
+    assert "tapir" not in text(test)
+
+
+@pytest.mark.parametrize("key", ["skip-survivors", "submit-survivors"])
+def test_what_would_answer_a_prediction_is_not_printed_before(root: Path, store: Store, key: str) -> None:
+    test = page()
+    told = "Takes about 10 seconds on two cores. [Answer the prediction above](#survivors) to see what it prints."
+    assert told in text(test)
+    assert "dugong" not in text(test)
+    test.radio(key="answer-survivors").set_value("b")
+    test = press(test, key)
+    assert "Takes about 10 seconds on two cores. It prints:" in text(test)
+    assert "A dugong: two survive." in [entry.value for entry in test.code]
+
+
 # --- claims, search, progress ------------------------------------------------------------------
 
 

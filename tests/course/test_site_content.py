@@ -92,6 +92,19 @@ def test_search_text_has_words_and_no_marks() -> None:
     assert text == "Bold code_x, link, p/2 … item $5"
 
 
+@pytest.mark.parametrize(
+    ("maths", "read"),
+    [
+        (r"\hat{x} = \mathrm{ReLU}(W^\top W x + b)", "x̂ = ReLU(Wᵀ W x + b)"),
+        (r"D^{1/2}P", "D^(1/2)P"),
+        (r"\tfrac12 |x| \ne 2 \kappa", "1/2 ∣x∣ ≠ 2 κ"),
+        (r"\mathbb{E}\,x_i^2", "E x_i^2"),
+    ],
+)
+def test_maths_in_running_text_can_be_read(maths: str, read: str) -> None:
+    assert to_text(f"so ${maths}$.") == f"so {read}."
+
+
 # --- anchors and addresses ---------------------------------------------------------------------
 
 
@@ -190,7 +203,7 @@ def test_a_document_has_headings_pictures_and_boxes_in_order(root: Path) -> None
     assert [(picture.path.is_file(), picture.alt) for picture in pictures] == [(True, "A red dot")]
     kinds = [type(item.block).__name__ for item in doc.items if isinstance(item, Box)]
     assert kinds == [
-        *("Code", "Exercise", "Exercise", "Predict", "Figure"),
+        *("Code", "Exercise", "Exercise", "Predict", "Code", "Figure"),
         *("Predict", "Code", "Figure", "Claim", "Aside", "Bonus"),
     ]
 
