@@ -62,7 +62,9 @@ def reset(
             else f"A fresh notebook will be put at {shown(file)}."
         )
     if both or progress:
-        typer.echo(f"The exercises and predictions of {paths.id} will count as new; the history stays in your progress file.")
+        typer.echo(
+            f"The exercises and predictions of {paths.id} will count as new; the history stays in your progress file."
+        )
     if not yes:
         typer.confirm("Go on?", abort=True)
     if both or progress:

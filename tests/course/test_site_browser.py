@@ -449,3 +449,44 @@ def test_every_section_of_the_course_is_drawn_without_an_error(profiles: Profile
             assert page.get_by_test_id("stAlertContentError").count() == 0
             expect(page.locator(".katex").first).to_be_visible()
             no_sideways_scroll(page)
+
+
+LABS = {  # the section of a lab, one of its sliders, what it says, and what its address holds once that is moved
+    "polytope-lab": ("s4_geometry", "length", re.compile(r"features? in \d dimensions?"), re.compile(r"[?&]length=")),
+    "phase-lab": ("s2_phase_change", "p", re.compile(r"Best of ten: "), re.compile(r"[?&]p=")),
+}
+
+
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("lab", LABS)
+def test_a_sections_lab_answers_and_its_link_brings_the_same_back(
+    profiles: Profiles, real_site: Site, lab: str, width: int
+) -> None:
+    section, field, words, query = LABS[lab]
+    (address,) = [f"/{url_path(paths)}" for paths in all_sections() if paths.section == section]
+    with tab(profiles, real_site, width) as page:
+        go(page, real_site, address)
+        sentence = page.get_by_test_id("stMarkdown").get_by_text(words).first
+        expect(sentence).to_be_visible(timeout=PATIENCE)
+        before = sentence.inner_text()
+        figures = page.locator(f'[class*="st-key-{lab}-"] .main-svg')
+        expect(figures.first).to_be_visible()
+        drawn = page.locator(f'[class*="st-key-{lab}-"] .js-plotly-plot').evaluate_all(DATA)
+        slider = page.locator(f".st-key-{lab}-{field}").get_by_role("slider")
+        slider.focus()
+        for _ in range(3):
+            slider.press("ArrowRight")
+        expect(sentence).not_to_have_text(before, timeout=PATIENCE)
+        page.wait_for_url(query)
+        settle(page)
+        after = sentence.inner_text()
+        assert page.locator(f'[class*="st-key-{lab}-"] .js-plotly-plot').evaluate_all(DATA) != drawn
+        no_sideways_scroll(page)
+        with tab(profiles, real_site, width) as other:
+            go(other, real_site, page.url.removeprefix(real_site.address))
+            expect(other.get_by_test_id("stMarkdown").get_by_text(words).first).to_have_text(after, timeout=PATIENCE)
+
+
+# What the plots hold, not how they are drawn; their numbers may be typed arrays, hence the spreading.
+DATA = """plots => plots.map(plot => plot.data.map(trace =>
+    ['x', 'y', 'z', 'text'].map(axis => Array.from(trace[axis]?._inputArray ?? trace[axis] ?? []).join())).join(';'))"""
