@@ -41,7 +41,10 @@ def run_checks(paths: SectionPaths, name: str, answer: Any, strategy: str | None
         choices = ", ".join(exercise.name for exercise in section.exercises)
         raise RefractError(f"{paths.id} has no exercise called {name!r}.", f"Its exercises: {choices}.")
     if not paths.tests.is_file():
-        raise RefractError(f"{paths.id} has no checkers: {paths.tests} is missing.", "Fetch the course again.")
+        raise RefractError(
+            f"{paths.id} has no checkers: {paths.tests} is missing.",
+            "Write them there if the section is yours; else fetch the course again.",
+        )
     began = time.perf_counter()
     try:
         packed = answer if isinstance(answer, PackedAnswer) else pack(answer)
