@@ -232,3 +232,23 @@ def polygon_ladder(
         width=760, height=600, margin={"t": 40, "b": 96}, legend={"orientation": "h", "y": -0.16, "x": 0}
     )
     return figure
+
+
+def chain_losses(every: int, losses: Float[Tensor, "row chain"], marks: dict[str, float]) -> go.Figure:
+    """The loss of every chain, kept at every so many steps, over lines at the losses in ``marks``."""
+    figure = go.Figure()
+    x = [every * row for row in range(len(losses))]
+    for chain in losses.T:
+        figure.add_scatter(
+            x=x, y=_numbers(chain, 4), mode="lines", line={"color": style.BLUE, "width": 1}, opacity=0.55,
+            showlegend=False, hoverinfo="skip",
+        )  # fmt: skip
+    for name, height in marks.items():
+        figure.add_hline(
+            height, line={"color": style.VERMILION, "width": 2, "dash": "dash"}, annotation_text=name,
+            annotation_position="right",
+        )  # fmt: skip
+    figure.update_layout(
+        xaxis_title="step of the sampler", yaxis_title="loss", width=680, height=340, margin={"t": 24, "r": 48}
+    )
+    return figure

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from refract.plots import style
-from refract.plots.dynamics import aligned, estimates, in_space, null_histogram, over_steps, polygon_ladder
+from refract.plots.dynamics import (
+    aligned,
+    chain_losses,
+    estimates,
+    in_space,
+    null_histogram,
+    over_steps,
+    polygon_ladder,
+)
 
 
 def test_every_run_has_its_loss_its_features_and_its_hops():
@@ -70,3 +78,10 @@ def test_polygons_and_their_estimates():
     assert list(figure.data[-1].x) == [7.0, 8.0]
     assert list(figure.data[-1].y) == pytest.approx([0.1, 0.05])
     assert list(figure.data[-1].error_x.array) == pytest.approx([0.7, 0.8])
+
+
+def test_chains_are_drawn_over_the_levels():
+    figure = chain_losses(5, torch.tensor([[0.1, 0.2], [0.3, 0.4]]), {"a": 0.15})
+    assert [list(trace.y) for trace in figure.data] == [pytest.approx([0.1, 0.3]), pytest.approx([0.2, 0.4])]
+    assert list(figure.data[0].x) == [0, 5]
+    assert figure.layout.shapes[0].y0 == 0.15
