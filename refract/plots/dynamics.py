@@ -61,7 +61,7 @@ def over_steps(
         for step in sorted({x[t] for t in when}):
             figure.add_vline(step, line={"color": style.GREY, "width": 0.6, "dash": "dot"}, **place)
         figure.add_scatter(
-            x=[x[t] for t in when], y=_numbers([levels[t, run, f] for t, f in zip(when, which, strict=True)], 4),
+            x=[x[t] for t in when], y=_numbers(levels[when, run, which], 4),
             mode="markers", marker={"size": 7, "color": style.VERMILION}, name="hop", showlegend=run == 0,
             hovertemplate="step %{x}<extra></extra>", row=2, **place,
         )  # fmt: skip

@@ -553,11 +553,11 @@ def with_the_section(W, b, x, importance, epsilon):
     """With the section's own direction, one sign after the other."""
     direction = adversarial_direction(W)
     clean = _losses(W, b, x, x, importance)
-    worst = None
+    worst = torch.full_like(clean, -math.inf)
     for step in (epsilon, -epsilon):
         for i in range(x.shape[-1]):
             now = _losses(W, b, x, x + step[:, None] * direction[:, i], importance)
-            worst = now if worst is None else torch.where(now > worst, now, worst)
+            worst = torch.where(now > worst, now, worst)
     return (worst - clean).mean(dim=0)
 
 
