@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from refract.checking.expect import expect, expect_close, expect_dtype, expect_tensor, expect_type, show
+from refract.checking.expect import count, expect, expect_close, expect_dtype, expect_tensor, expect_type, show
 from refract.checking.marks import mistake, title
 
 # --- level_hops --------------------------------------------------------------------------------
@@ -37,33 +37,35 @@ def test_hops_arrival(level_hops):
 
 
 @title("A feature that only passes through has not arrived")
-@mistake("no_hold")
 def test_hops_pass_through(level_hops):
     D = _one([0.2, 0.5, 0.5, 0.8, 0.8, 0.8, 0.8])
     given = "D = 0.2, 0.5, 0.5, 0.8, 0.8, …, levels [0.5], hold = 3"
     got = _arrivals(level_hops, D, [0.5], given, hold=3)
-    expect(got == [], f"Nothing stays at 1/2 for three snapshots; marked were {got}, for {given}.")
+    message = f"Nothing stays at 1/2 for three snapshots; marked were {got}, for {given}."
+    expect(got == [], message, mistake="no_hold" if got == [1] else None)
 
 
 @title("Nothing is marked at snapshot 0")
-@mistake("start_counts")
 def test_hops_start(level_hops):
     D = _one([0.5] * 6)
     got = _arrivals(level_hops, D, [0.5], "D = 0.5 throughout", hold=2)
-    expect(got == [], f"A feature that was on its level from the start did not arrive; marked were {got}.")
+    message = f"A feature that was on its level from the start did not arrive; marked were {got}."
+    expect(got == [], message, mistake="start_counts" if got == [0] else None)
 
 
 @title("From one level straight to another is an arrival")
-@mistake("levels_joined")
 def test_hops_between_levels(level_hops):
     D = _one([0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5])
     given = "D = 0, 0, 0, 0.5, 0.5, …, levels [0, 0.5], hold = 2"
     got = _arrivals(level_hops, D, [0.0, 0.5], given, hold=2)
-    expect(got == [3], f"The feature arrives at 1/2 at snapshot 3; marked were {got}, for {given}.")
+    other_way = _arrivals(level_hops, D, [0.5, 0.0], "the same, levels [0.5, 0]", hold=2)
+    name = "levels_joined" if got == [] and other_way == [] else None
+    message = f"The feature arrives at 1/2 at snapshot 3; marked were {got}, for {given}."
+    expect(got == [3], message, mistake=name)
+    expect(other_way == [3], f"With levels [0.5, 0] the marks should be the same; they are {other_way}.")
 
 
 @title("Flipping between two levels is no stay")
-@mistake("levels_joined")
 def test_hops_flipping(level_hops):
     D = _one([0.2, 0.4, 0.5, 0.4, 0.5, 0.4, 0.5, 0.2, 0.2, 0.2])
     given = "D = 0.2, 0.4, 0.5, 0.4, 0.5, 0.4, 0.5, 0.2, 0.2, 0.2, levels [0.4, 0.5], hold = 3"
@@ -189,11 +191,14 @@ def test_shift_direction(shift_test):
 
 
 @title("What does worse than all others is not significant")
-@mistake("two_sided")
 def test_shift_one_sided(shift_test):
     line = torch.tensor([[0.0], [1], [5], [2], [0], [1]])
     _, p = _pair(shift_test(line, -line), 6, "falls = -moves")
-    expect(abs(p - 1) < 1e-6, f"With falls = -moves, shift 0 has the lowest correlation of all: p = 1. It is {p:.4g}.")
+    # shift 0 has a correlation of -1, and no other one is as large in size: two-sided, p would be 1/6
+    _, high = _pair(shift_test(line, line.clone()), 6, "falls = moves")
+    both_low = abs(p - 1 / 6) < 1e-6 and abs(high - 1 / 6) < 1e-6
+    message = f"With falls = -moves, shift 0 has the lowest correlation of all: p = 1. It is {p:.4g}."
+    expect(abs(p - 1) < 1e-6, message, mistake="two_sided" if both_low else None)
 
 
 @title("A correlation does not depend on scale or on a constant")
@@ -222,13 +227,13 @@ def test_shift_instances(shift_test):
 
 
 @title("An instance in which nothing moves correlates with nothing")
-@mistake("constant_is_nan")
 def test_shift_constant(shift_test):
     moves = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 3.0]])
     falls = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 0.0], [0.0, 3.0]])
     given = "two instances, the first of which never moves"
     correlation, _ = _pair(shift_test(moves, falls), 4, given)
-    expect(bool(correlation.isfinite().all()), f"For {given}, the correlations are {show(correlation)}.")
+    message = f"For {given}, the correlations are {show(correlation)}."
+    expect(bool(correlation.isfinite().all()), message, mistake="constant_is_nan")
     expect_close(correlation, _slow_shift(moves, falls)[0], what="the correlations", given=given)
 
 
@@ -372,16 +377,17 @@ def test_vulnerability_by_hand(vulnerability):
 
 
 @title("The error before the attack does not count")
-@mistake("clean_left_in")
 def test_vulnerability_rise(vulnerability):
     # the output is 0 before and after: pushing by 0.1 does not reach the ReLU's corner, and the error stays 0.25
     W, b, x = torch.ones(1, 1, 1), torch.full((1, 1), -5.0), torch.full((1, 1, 1), 0.5)
     got = vulnerability(W, b, x, torch.ones(1), torch.tensor([0.1]))
-    expect_close(got, torch.tensor([0.0]), what="the rise", given="an output that no push of this size can switch on")
+    given = "an output that no push of this size can switch on"
+    got = expect_tensor(got, what="the rise", given=given, shape=(1,))
+    name = "clean_left_in" if abs(float(got) - 0.25) < 1e-6 else None
+    expect_close(got, torch.tensor([0.0]), what="the rise", given=given, mistake=name)
 
 
 @title("On some examples it is worse to lower an output")
-@mistake("one_way_only")
 def test_vulnerability_both_ways(vulnerability):
     # output 2x: for x = 0.5 it is 1, too large by 0.5; up is worse: 0.7² - 0.5² = 0.24
     # output x / 2: too small by 0.25; down is worse: 0.3² - 0.25² = 0.0275
@@ -390,37 +396,48 @@ def test_vulnerability_both_ways(vulnerability):
     up = vulnerability(torch.full((1, 1, 1), 2**0.5, dtype=torch.float64), b, x, ones, eps)
     down = vulnerability(torch.full((1, 1, 1), 0.5**0.5, dtype=torch.float64), b, x, ones, eps)
     expect_close(up, torch.tensor([0.24]), what="the rise", given="an output twice as large as it should be")
-    expect_close(down, torch.tensor([0.0275]), what="the rise", given="an output half as large as it should be")
+    down = expect_tensor(down, what="the rise", shape=(1,))
+    # upwards: 0.2² - 0.25² = -0.0225
+    only_up = abs(float(down) + 0.0225) < 1e-6 or abs(float(down)) < 1e-9
+    expect_close(
+        down, torch.tensor([0.0275]), what="the rise", given="an output half as large as it should be",
+        mistake="one_way_only" if only_up else None,
+    )  # fmt: skip
 
 
 @title("Each example gets its own worst push")
-@mistake("one_push_for_all")
 def test_vulnerability_per_example(vulnerability):
     # two features alone, outputs twice too large: with x = (1, 0) the worst push is on the first, with (0, 1) the other
     W, x = torch.diag(torch.tensor([2**0.5, 2**0.5]))[None], torch.eye(2)[:, None]
     got = vulnerability(W, torch.zeros(1, 2), x, torch.ones(2), torch.tensor([0.1]))
-    # for each: (1 + 0.2)² - 1 = 0.44
-    expect_close(got, torch.tensor([0.44]), what="the rise", given="x = (1, 0) and (0, 1), outputs twice too large")
+    # for each: (1 + 0.2)² - 1 = 0.44; with one push for both, the other example gains only 0.2² = 0.04
+    given = "x = (1, 0) and (0, 1), outputs twice too large"
+    got = expect_tensor(got, what="the rise", given=given, shape=(1,))
+    name = "one_push_for_all" if abs(float(got) - 0.24) < 1e-5 else None
+    expect_close(got, torch.tensor([0.44]), what="the rise", given=given, mistake=name)
 
 
 @title("The push moves the other outputs as well")
-@mistake("one_output_only")
 def test_vulnerability_neighbours(vulnerability):
-    # two equal columns, x = 0: a push of 0.1 along (1, 1)/√2 raises both outputs by 0.1 √2, each error 0.02
-    W = torch.tensor([[[1.0, 1.0]]])
-    got = vulnerability(W, torch.zeros(1, 2), torch.zeros(1, 1, 2), torch.ones(2), torch.tensor([0.1]))
-    expect_close(got, torch.tensor([0.04]), what="the rise", given="two equal columns, x = 0, epsilon = 0.1")
+    # three equal columns, x = 0: a push of 0.1 along (1, 1, 1)/√3 raises all outputs by 0.1 √3, each error 0.03
+    got = vulnerability(
+        torch.ones(1, 1, 3), torch.zeros(1, 3), torch.zeros(1, 1, 3), torch.ones(3), torch.tensor([0.1])
+    )
+    given = "three equal columns, x = 0, epsilon = 0.1"
+    got = expect_tensor(got, what="the rise", given=given, shape=(1,))
+    name = "one_output_only" if abs(float(got) - 0.03) < 1e-6 else None
+    expect_close(got, torch.tensor([0.09]), what="the rise", given=given, mistake=name)
 
 
 @title("The importance weighs the errors")
-@mistake("importance_left_out")
 def test_vulnerability_importance(vulnerability):
     W, b, x, _, epsilon = _attacked()
     importance = torch.tensor([1.0, 0.1, 3.0, 0.5], dtype=torch.float64)
     right = _slow_vulnerability(W, b, x, importance, epsilon)
-    expect_close(
-        vulnerability(W, b, x, importance, epsilon), right, what="the rise", given="unequal importances", rtol=1e-5
-    )
+    got = expect_tensor(vulnerability(W, b, x, importance, epsilon), what="the rise", shape=(2,))
+    alike = _slow_vulnerability(W, b, x, torch.ones_like(importance), epsilon)
+    name = "importance_left_out" if torch.allclose(got.double(), alike, rtol=1e-4) else None
+    expect_close(got, right, what="the rise", given="unequal importances", rtol=1e-5, mistake=name)
 
 
 @title("Right for random models, each instance with its own epsilon")
@@ -467,27 +484,29 @@ def test_gibbs_spring(gibbs_estimate):
     given = "L = w²/2, n_beta = 20, localization = 20"
     got = _number(gibbs_estimate(GRID, GRID**2 / 2, 20.0, 20.0), given)
     # the density is normal with precision 20 + 20: 20 * 1/2 * 1/40
-    known = {0.5: "no_localization", 0.5 * 20 / 60: "spring_without_half"}
-    name = next((each for value, each in known.items() if abs(got - value) < 1e-3), None)
+    weak, strong = (_number(gibbs_estimate(GRID, GRID**4, 5.0, spring), "L = w⁴") for spring in (1.0, 10.0))
+    name = "spring_without_half" if abs(got - 0.5 * 20 / 60) < 1e-3 else None
+    if abs(got - 0.5) < 1e-3 and abs(weak - strong) < 1e-6:
+        name = "no_localization"
     expect(abs(got - 0.25) < 1e-4, f"For {given}, the estimate should be 0.25; it is {got:.4f}.", mistake=name)
 
 
 @title("A constant added to the loss changes nothing")
-@mistake("not_relative")
 def test_gibbs_constant(gibbs_estimate):
     got = _number(gibbs_estimate(GRID, GRID**4 + 7, 30.0, 1.0), "L = w⁴ + 7")
     plain = _number(gibbs_estimate(GRID, GRID**4, 30.0, 1.0), "L = w⁴")
-    expect(abs(got - plain) < 1e-6, f"For w⁴ the estimate is {plain:.4f}, for w⁴ + 7 it is {got:.4f}.")
+    message = f"For w⁴ the estimate is {plain:.4f}, for w⁴ + 7 it is {got:.4f}."
+    expect(abs(got - plain) < 1e-6, message, mistake="not_relative" if abs(got - plain - 210) < 1 else None)
 
 
 @title("Large exponents do not overflow")
-@mistake("overflow")
 def test_gibbs_overflow(gibbs_estimate):
     got = _number(gibbs_estimate(GRID, GRID**2 + 3, 1e4, 1.0), "L = w² + 3, n_beta = 10,000")
-    expect(math.isfinite(got), f"For L = w² + 3 and n_beta = 10,000 the estimate is {got}.")
+    expect(math.isfinite(got), f"For L = w² + 3 and n_beta = 10,000 the estimate is {got}.", mistake="overflow")
     expect(abs(got - 0.5) < 1e-3, f"For L = w² + 3 and n_beta = 10,000 the estimate should be 0.5; it is {got:.4f}.")
     below = _number(gibbs_estimate(GRID, GRID**2 - 3, 1e4, 1.0), "L = w² - 3, n_beta = 10,000")
-    expect(abs(below - 0.5) < 1e-3, f"For L = w² - 3 and n_beta = 10,000 the estimate should be 0.5; it is {below}.")
+    message = f"For L = w² - 3 and n_beta = 10,000 the estimate should be 0.5; it is {below}."
+    expect(abs(below - 0.5) < 1e-3, message, mistake=None if math.isfinite(below) else "overflow")
 
 
 @title("The minimum need not be in the middle of the points")
@@ -581,7 +600,6 @@ def test_sgld_noise(sgld_step, epsilon):
 
 
 @title("Every chain and every parameter has its own noise")
-@mistake("shared_noise")
 def test_sgld_own_noise(sgld_step):
     zero = torch.zeros(5, 4)
     stepped = expect_tensor(
@@ -591,11 +609,11 @@ def test_sgld_own_noise(sgld_step):
         what="the step", shape=(5, 4),
     )  # fmt: skip
     different = len(stepped.flatten().unique())
-    expect(different == 20, f"Of 20 noise values only {different} are different.")
+    expect(different > 1, "Without a gradient nothing moved, or all moved alike: is there noise?")
+    expect(different == 20, f"Of 20 noise values only {different} are different.", mistake="shared_noise")
 
 
 @title("The generator decides the noise, and nothing else does")
-@mistake("ignores_generator")
 def test_sgld_generator(sgld_step):
     w = torch.randn(3, 4)
     options = {"epsilon": 0.1, "n_beta": 2.0, "localization": 1.0}
@@ -604,10 +622,16 @@ def test_sgld_generator(sgld_step):
     again = sgld_step(w, w, 0 * w, generator=torch.Generator().manual_seed(4), **options)
     expect_tensor(first, what="the step", shape=(3, 4))
     expect_tensor(again, what="the step", shape=(3, 4))
-    expect(torch.equal(first, again), "Two generators with the same seed gave two different steps.")
+    message = "Two generators with the same seed gave two different steps."
+    expect(torch.equal(first, again), message, mistake="ignores_generator")
     one = torch.Generator().manual_seed(4)
     two = [sgld_step(w, w, 0 * w, generator=one, **options) for _ in range(2)]
-    expect(not torch.equal(two[0], two[1]), "One generator gave the same noise twice: it was copied or seeded anew.")
+    free = [sgld_step(w, w, 0 * w, **options) for _ in range(2)]
+    silent = torch.equal(free[0], free[1])
+    message = (
+        "There is no noise." if silent else "One generator gave the same noise twice: it was copied or seeded anew."
+    )
+    expect(not torch.equal(two[0], two[1]), message, mistake=None if silent else "ignores_generator")
 
 
 @title("It works without a generator, and then no two steps are alike")
@@ -675,7 +699,7 @@ def test_llc_bowl(estimate_llc, d):
     chains = 256
     got = _estimate(estimate_llc, chains, d)
     right = _bowl_value(d, 0.02, 20.0, 1.0)
-    given = f"a bowl in {d} dimensions"
+    given = f"a bowl in {count(d, 'dimension')}"
     # each chain holds more than 30 independent draws of a gamma variable with mean and variance d/2; six errors
     bound = 6 * math.sqrt(d / 2 * 1.5 / (chains * 30)) + 0.01
     name = "n_beta_left_out" if abs(float(got.mean()) * 20 - right) < 0.2 * right else None
@@ -693,17 +717,18 @@ def test_llc_own(estimate_llc):
 
 
 @title("A constant added to the loss changes nothing")
-@mistake("start_not_subtracted")
 def test_llc_constant(estimate_llc):
     plain = _estimate(estimate_llc, 4, 2)
     lifted = _estimate(estimate_llc, 4, 2, lambda w: (w.square().sum(dim=1) / 2 + 5, w))
-    expect_close(lifted, plain, what="the estimates", given="the loss plus 5", rtol=1e-5)
+    # what is not subtracted comes to 20 * 5 = 100
+    name = "start_not_subtracted" if abs(float((lifted - plain).mean()) - 100) < 20 else None
+    message = f"With the loss as it is the estimates are {show(plain)}; with 5 added, they are {show(lifted)}."
+    expect(bool((lifted - plain).abs().max() < 20), message, mistake=name)
 
 
 @title("The burn-in does not count")
-@mistake("burn_in_counts")
 def test_llc_burn_in(estimate_llc):
-    chains = 1500
+    chains = 3000
     options = {"epsilon": 0.004, "n_steps": 60, "burn_in": 50}
     got = _estimate(estimate_llc, chains, 2, **options)
     lowest, highest = (_bowl_value(2, 0.004, 20.0, 1.0, range(first, first + 10)) for first in (50, 51))
@@ -713,7 +738,11 @@ def test_llc_burn_in(estimate_llc):
         f"After a burn-in of 50 of 60 slow steps the mean estimate should be {lowest:.3f} (± {bound:.3f}); "
         f"it is {got.mean():.3f}."
     )
-    expect(lowest - bound < float(got.mean()) < highest + bound, message)
+    ignored, dropped = (_bowl_value(2, 0.004, 20.0, 1.0, steps) for steps in (range(60), range(10)))
+    shared = lowest * 10 / 60
+    near = min(abs(float(got.mean()) - value) for value in (ignored, dropped, shared)) < bound
+    right = lowest - bound < float(got.mean()) < highest + bound
+    expect(right, message, mistake="burn_in_counts" if near else None)
 
 
 @title("The loss is measured at every step after the burn-in, and nothing is left out")
@@ -747,7 +776,7 @@ def test_llc_start(estimate_llc):
     right = _bowl_value(2, 0.1, 1.0, 3.0)
     # more than 20 independent draws a chain, of a variable with mean and deviation 1/4
     bound = 6 * 0.27 / math.sqrt(chains * 20) + 0.005
-    free = float(got[0]) > 2 * right
+    free = bool((got / _bowl_value(2, 0.1, 1.0, 0.0) - 1).abs().max() < 0.15)
     message = f"Three bowls with a strong spring should all give {right:.3f} (± {bound:.3f}); they give {show(got)}."
     expect(bool(((got - right).abs() < bound).all()), message, mistake="home_moves" if free else None)
 
