@@ -122,7 +122,7 @@ def null_histogram(
 
 
 def aligned(
-    x: Float[Tensor, "point"], series: dict[str, Float[Tensor, "run point"]], *, xaxis: str, log: Sequence[str] = ()
+    x: Float[Tensor, "point"], series: dict[str, Float[Tensor, "run point"]], *, xaxis: str, logarithmic: bool = True
 ) -> go.Figure:
     """Panels above each other with one horizontal axis: a dot for every run, a line through the means."""
     figure = make_subplots(rows=len(series), cols=1, shared_xaxes=True, vertical_spacing=0.05)
@@ -137,9 +137,9 @@ def aligned(
             marker={"color": colour, "size": 6, "opacity": 0.65}, hovertemplate="%{x}: %{y:.3g}<extra></extra>",
             row=row, col=1,
         )  # fmt: skip
-        figure.update_yaxes(title_text=name, type="log" if name in log else "linear", row=row, col=1)
-    ticks = [tick for tick in _TICKS if tick <= float(x.max()) * 1.01]
-    figure.update_xaxes(type="log", tickvals=ticks)
+        figure.update_yaxes(title_text=name, rangemode="tozero", row=row, col=1)
+    if logarithmic:
+        figure.update_xaxes(type="log", tickvals=[tick for tick in _TICKS if tick <= float(x.max()) * 1.01])
     figure.update_xaxes(title_text=xaxis, row=len(series), col=1)
     figure.update_layout(width=680, height=200 * len(series) + 90, margin={"t": 24, "l": 80})
     return figure

@@ -54,9 +54,10 @@ def test_the_null_and_the_observed_value():
 
 def test_panels_share_their_axis():
     x = torch.tensor([1.0, 10.0, 100.0])
-    figure = aligned(x, {"a": torch.ones(2, 3), "b": torch.rand(4, 3)}, xaxis="1 / p", log=["b"])
+    figure = aligned(x, {"a": torch.ones(2, 3), "b": torch.rand(4, 3)}, xaxis="1 / p")
     assert [len(trace.x) for trace in figure.data] == [3, 6, 3, 12]
-    assert figure.layout.yaxis2.type == "log"
+    plain = aligned(torch.tensor([0.0, 1.0]), {"a": torch.ones(1, 2)}, xaxis="size", logarithmic=False)
+    assert plain.layout.xaxis.type != "log"
     assert list(figure.layout.xaxis2.tickvals) == [1, 2, 5, 10, 20, 50, 100]
 
 
