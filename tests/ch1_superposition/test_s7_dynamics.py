@@ -712,14 +712,14 @@ def test_llc_bowl(estimate_llc, d):
 @title("Every chain has its own estimate")
 @mistake("chains_averaged")
 def test_llc_own(estimate_llc):
-    got = _estimate(estimate_llc, 8, 2)
+    got = _estimate(estimate_llc, 8, 2, n_steps=60, burn_in=20)
     expect(len(got.unique()) == 8, f"Eight chains gave {len(got.unique())} different estimates: {show(got)}.")
 
 
 @title("A constant added to the loss changes nothing")
 def test_llc_constant(estimate_llc):
-    plain = _estimate(estimate_llc, 4, 2)
-    lifted = _estimate(estimate_llc, 4, 2, lambda w: (w.square().sum(dim=1) / 2 + 5, w))
+    plain = _estimate(estimate_llc, 4, 2, n_steps=60, burn_in=20)
+    lifted = _estimate(estimate_llc, 4, 2, lambda w: (w.square().sum(dim=1) / 2 + 5, w), n_steps=60, burn_in=20)
     # what is not subtracted comes to 20 * 5 = 100
     name = "start_not_subtracted" if abs(float((lifted - plain).mean()) - 100) < 20 else None
     message = f"With the loss as it is the estimates are {show(plain)}; with 5 added, they are {show(lifted)}."
@@ -770,12 +770,12 @@ def test_llc_start(estimate_llc):
         return (w - centre).square().sum(dim=1) / 2, w - centre
 
     got = _estimate(
-        estimate_llc, 3 * chains, 2, shallow, w_star=rows, epsilon=0.1, n_beta=1.0, localization=3.0, n_steps=400,
+        estimate_llc, 3 * chains, 2, shallow, w_star=rows, epsilon=0.1, n_beta=1.0, localization=3.0, n_steps=250,
         burn_in=100,
     ).view(3, chains).mean(dim=1)  # fmt: skip
     right = _bowl_value(2, 0.1, 1.0, 3.0)
-    # more than 20 independent draws a chain, of a variable with mean and deviation 1/4
-    bound = 6 * 0.27 / math.sqrt(chains * 20) + 0.005
+    # more than 12 independent draws a chain, of a variable with mean and deviation 1/4
+    bound = 6 * 0.27 / math.sqrt(chains * 12) + 0.005
     free = bool((got / _bowl_value(2, 0.1, 1.0, 0.0) - 1).abs().max() < 0.15)
     message = f"Three bowls with a strong spring should all give {right:.3f} (± {bound:.3f}); they give {show(got)}."
     expect(bool(((got - right).abs() < bound).all()), message, mistake="home_moves" if free else None)
@@ -784,7 +784,7 @@ def test_llc_start(estimate_llc):
 @title("w* is left as it was, and each chain has its own epsilon if so asked")
 def test_llc_epsilon_per_chain(estimate_llc):
     epsilon = torch.tensor([[1e-9]] * 50 + [[0.02]] * 50, dtype=torch.float64)
-    got = _estimate(estimate_llc, 100, 2, epsilon=epsilon)
+    got = _estimate(estimate_llc, 100, 2, epsilon=epsilon, n_steps=200, burn_in=50)
     expect(bool(got[:50].abs().max() < 1e-3), "Chains with epsilon = 1e-9 hardly move, so they should report 0.")
     rest = got[50:].mean()
     expect(
