@@ -13,6 +13,7 @@ from refract.plots import style
 
 DASHES = ["solid", "dash", "dot", "dashdot"]
 MARKS = ["circle", "square", "diamond", "triangle-up"]
+LOG_TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 FLOOR = 1e-3  # where a logarithmic axis of dimensionalities ends; what lies below is drawn there
 
 
@@ -107,7 +108,7 @@ def stacked_panels(
             shown.add(name)
         figure.update_yaxes(title_text=title, row=row, col=1)
         if title in log_y:
-            figure.update_yaxes(type="log", row=row, col=1, dtick=1, minor={"ticks": "outside", "dtick": "D1"})
+            figure.update_yaxes(type="log", row=row, col=1, tickvals=LOG_TICKS, ticktext=[f"{v:g}" for v in LOG_TICKS])
         if marks and title in marks:
             figure.add_hline(y=marks[title], line={"color": style.GREY, "width": 1.5}, row=row, col=1)
     if log_x:

@@ -65,7 +65,7 @@ def memorising_weights(
     """Weights ``W`` and ``b`` of a model with two hidden units that returns each x.
 
     The points have length one and no feature in common; there are at least two. Their
-    hidden vectors form a regular polygon, in order, and are as short as they can be.
+    hidden vectors form a regular polygon, and are as short as they can be.
     """
     T = len(x)
     angle = 2 * math.pi * torch.arange(T, dtype=x.dtype, device=x.device) / T
