@@ -26,7 +26,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _full(n: int, p: Tensor, generator: torch.Generator | None) -> Tensor:
-    """n points that are not empty."""
+    """Points that are not empty, n of them."""
     x = torch.zeros(0, len(p), dtype=p.dtype)
     while len(x) < n:
         more = _draw((n, len(p)), p, generator)
@@ -166,7 +166,7 @@ def signed_sizes(n_samples, feature_probability, generator=None):
 @right("sample_dataset")
 def point_by_point(n_samples, feature_probability, generator=None):
     """One point at a time."""
-    points = []
+    points: list[Tensor] = []
     while len(points) < n_samples:
         u = torch.rand(2, len(feature_probability), generator=generator, dtype=feature_probability.dtype)
         point = u[1] * (u[0] < feature_probability)
@@ -434,7 +434,7 @@ def keeps_worst(train_loss, W, b, runs):
 
 @wrong("keep_best", mistake="nan_wins")
 def plain_argmin(train_loss, W, b, runs):
-    """argmin takes nan for the smallest."""
+    """Lets argmin take nan for the smallest."""
     losses = train_loss.view(-1, runs)
     best = losses.argmin(1) + runs * torch.arange(len(losses))
     return W[best], b[best]
@@ -537,7 +537,7 @@ def by_gather(train_loss, W, b, runs):
 
 @right("keep_best")
 def by_topk(train_loss, W, b, runs):
-    """topk of the negative losses, in a list."""
+    """The largest of the negative losses, in a list."""
     losses = -_safe(train_loss)
     best = torch.cat([start + part.topk(1).indices for start, part in _groups(losses, runs)])
     return [W[best], b[best]]
@@ -791,7 +791,7 @@ def by_loop_over_instances(dimensionality):
 
 @right("participants")
 def by_nan_to_num(dimensionality):
-    """nan becomes 0 afterwards."""
+    """Turns nan into 0 afterwards."""
     return (dimensionality.sum(1) ** 2 / (dimensionality**2).sum(1)).nan_to_num(0.0)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from refract.checking.expect import expect, expect_close, expect_dtype, expect_tensor, expect_type, reseed, show
-from refract.checking.marks import mistake, title
+from refract.checking.marks import title
 
 DRAWS = 20_000
 DEVICES = [
@@ -279,7 +279,7 @@ def _factor(warm_up_cosine, step: int, n_steps: int, warm_up: int) -> float:
     return float(expect_type(got, (float, int), what="the factor", given=given))
 
 
-def _says(warm_up_cosine, step: int, n_steps: int, warm_up: int, right: float, name: str | None = None) -> None:
+def _says(warm_up_cosine, step: int, n_steps: int, warm_up: int, right: float, *, name: str | None = None) -> None:
     got = _factor(warm_up_cosine, step, n_steps, warm_up)
     expect(
         abs(got - right) < 1e-6,
@@ -295,7 +295,7 @@ def test_factor_warm_up(warm_up_cosine, warm_up):
     first = _factor(warm_up_cosine, 0, 20, warm_up)
     name = "starts_at_zero" if abs(first) < 1e-6 else "no_warm_up" if abs(first - 1) < 0.02 else None
     for step in range(warm_up):
-        _says(warm_up_cosine, step, 20, warm_up, (step + 1) / warm_up, name)
+        _says(warm_up_cosine, step, 20, warm_up, (step + 1) / warm_up, name=name)
 
 
 @title("After the warm-up the factor is 1, half way it is 1/2")
@@ -303,11 +303,12 @@ def test_factor_warm_up(warm_up_cosine, warm_up):
 def test_factor_cosine(warm_up_cosine, n_steps, warm_up):
     at_start = _factor(warm_up_cosine, warm_up, n_steps, warm_up)
     late = 0.5 + 0.5 * math.cos(math.pi * warm_up / n_steps)
-    _says(warm_up_cosine, warm_up, n_steps, warm_up, 1.0, "cosine_from_zero" if abs(at_start - late) < 1e-6 else None)
+    name = "cosine_from_zero" if abs(at_start - late) < 1e-6 else None
+    _says(warm_up_cosine, warm_up, n_steps, warm_up, 1.0, name=name)
     middle = (n_steps + warm_up) // 2
     at_middle = _factor(warm_up_cosine, middle, n_steps, warm_up)
     name = "cosine_from_zero" if abs(at_middle - 0.5 - 0.5 * math.cos(math.pi * middle / n_steps)) < 1e-6 else None
-    _says(warm_up_cosine, middle, n_steps, warm_up, 0.5, name)
+    _says(warm_up_cosine, middle, n_steps, warm_up, 0.5, name=name)
 
 
 @title("At the last step the factor is nearly 0")
