@@ -140,7 +140,7 @@ def norm_bars(
                 },
                 "orientation": "h",
                 "thickness": 12,
-                "y": -0.1,
+                "y": -62 / (88 * instances + 14),  # 62 pixels below the lowest axis, however many rows
                 "yanchor": "top",
             },
         },

@@ -27,11 +27,11 @@ class Data(Protocol):
         """What each sample of every batch counts; ``None``: all alike, and one together."""
 
 
-class SparseUniform:
-    """Independent features: present with their probability, and then uniform on (0, 1].
+class _Sparse:
+    """Independent features, each present with its probability.
 
-    One random number decides both without tying them together. Given that u < p, u / p is uniform, so that
-    ReLU(1 - u / p) is 0 with probability 1 - p and otherwise uniform.
+    One random number decides whether a feature is present and how large it is, without tying the two together:
+    given that a uniform u is below p, u / p is uniform again.
     """
 
     divisible = True
@@ -41,16 +41,32 @@ class SparseUniform:
             raise ValueError("a feature's probability lies above 0 and is at most 1")
         self.instances = len(feature_probability)
         self.samples = batch
-        self._slope = -1 / feature_probability[:, :, None]
+        self._inverse = 1 / feature_probability[:, :, None]
 
-    def draw(self, part: slice) -> Float[Tensor, "instance feature batch"]:
-        """Fresh features."""
-        slope = self._slope[part]
-        u = torch.rand(*slope.shape[:2], self.samples, dtype=slope.dtype, device=slope.device)
-        return u.mul_(slope).add_(1).relu_()
+    def _uniform(self, inverse: Tensor) -> Float[Tensor, "instance feature batch"]:
+        return torch.rand(*inverse.shape[:2], self.samples, dtype=inverse.dtype, device=inverse.device)
 
     def weight(self, part: slice) -> None:
         """All alike."""
+
+
+class SparseUniform(_Sparse):
+    """Independent features: present with their probability, and then uniform on (0, 1]."""
+
+    def draw(self, part: slice) -> Float[Tensor, "instance feature batch"]:
+        """Fresh features: ReLU(1 - u / p) is 0 with probability 1 - p and otherwise uniform."""
+        inverse = self._inverse[part]
+        return self._uniform(inverse).mul_(-inverse).add_(1).relu_()
+
+
+class SparseSigned(_Sparse):
+    """Independent features: present with their probability, and then uniform on [-1, 1]."""
+
+    def draw(self, part: slice) -> Float[Tensor, "instance feature batch"]:
+        """Fresh features: with v uniform on [-1, 1), present if |v| <= p, and then v / p."""
+        inverse = self._inverse[part]
+        v = self._uniform(inverse).sub_(0.5).mul_(2 * inverse)
+        return v.mul_(v.abs() <= 1)
 
 
 class Sampled:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from refract.toys.data import SparseSigned
 from refract.toys.models import ToyModel
-from refract.toys.signed import SparseSigned
 from refract.toys.training import train
 
 DRAWS = 40_000
