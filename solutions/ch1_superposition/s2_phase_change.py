@@ -23,7 +23,8 @@ def expected_loss_dropped(
     """The expected loss of a feature whose column of ``W`` is zero.
 
     Its output is then a constant, and the best constant is meant. A present feature is
-    uniform on [0, 1]. The arguments broadcast against each other.
+    uniform on [0, 1]. The arguments broadcast against each other; the result has their
+    dtype.
     """
     mean, mean_square = feature_probability / 2, feature_probability / 3
     return importance * (mean_square - mean**2)
@@ -36,8 +37,9 @@ def expected_loss_antipodal(
 ) -> Float[Tensor, "..."]:
     """The expected loss of two features that share one hidden unit: W = [1, -1], b = 0.
 
-    Both are present with ``feature_probability``, independently; ``importance`` and
-    ``other_importance`` are what they weigh. The arguments broadcast.
+    Each is present with ``feature_probability``, independently of the other;
+    ``importance`` and ``other_importance`` are what they weigh, and their losses add.
+    The arguments broadcast; the result has their dtype.
     """
     return (importance + other_importance) * feature_probability**2 / 6
 
@@ -47,7 +49,8 @@ def phase_boundary(
 ) -> Float[Tensor, "ratio"]:
     """The density below which an antipodal pair loses less than dropping either one.
 
-    The first feature's importance is 1, the second's is ``relative_importance``.
+    The first feature's importance is 1, the second's is ``relative_importance``. The
+    result has its dtype.
     """
     beats_dropping_second = 4 * relative_importance / (2 + 5 * relative_importance)
     beats_dropping_first = 4 / (5 + 2 * relative_importance)
@@ -63,6 +66,8 @@ def exact_batch(
     [0, 1]. The batch holds every combination of them, one a row: (n_nodes + 1) to the
     power n_features rows. ``weight[i, k]`` is what row k counts for instance i, so that
     ``(weight * f(x)).sum(-1)`` is the mean of f over the features of each instance.
+    Any number of features will do, one included. Batch and weights have the dtype of
+    ``feature_probability``.
     """
     # Gauss and Legendre's rule on [-1, 1]
     nodes, node_weights = np.polynomial.legendre.leggauss(n_nodes)
@@ -84,7 +89,8 @@ def blind_direction(
     """The direction in feature space that the hidden layer does not see.
 
     There is one hidden unit less than there are features, and W has full rank: W d = 0
-    for a single line of d. Returns a unit vector on it; its sign is free.
+    for a single line of d. Returns a unit vector on it, in the dtype of W; its sign is
+    free.
     """
     return torch.linalg.svd(W, full_matrices=True).Vh[..., -1, :]
 
@@ -105,7 +111,8 @@ def empirical_phase_diagram(
     the relative importance, that of all others is 1.
     ``train(feature_probability, importance)`` takes shapes ``(instance,)`` and
     ``(instance, feature)`` and returns the trained ``W`` of shape ``(instance, hidden,
-    feature)`` and the losses, ``(instance,)``. Returns weights and losses cell by cell,
+    feature)`` and the losses, ``(instance,)``. What it is given has the dtype of
+    ``density`` and ``relative_importance``. Returns weights and losses cell by cell,
     each cell's runs sorted by their loss, the best one first.
     """
     rows, columns = len(density), len(relative_importance)

@@ -79,6 +79,13 @@ def one_number(feature_probability, importance):
     return loss if loss.shape == importance.shape else loss.sum()
 
 
+@wrong("expected_loss_dropped", mistake="changes_input")
+def importance_multiplied_in_place(feature_probability, importance):
+    """Writes the loss into the importance."""
+    importance *= feature_probability / 3 - feature_probability**2 / 4
+    return importance
+
+
 @right("expected_loss_dropped")
 def factored(feature_probability, importance):
     """Factored: p (4 - 3p) / 12."""
@@ -145,7 +152,7 @@ def importances_multiplied(feature_probability, importance, other_importance):
     return 2 * importance * other_importance * feature_probability**2 / 6
 
 
-@wrong("expected_loss_antipodal", fails="test_antipodal_importances")
+@wrong("expected_loss_antipodal", mistake="mean_for_sum")
 def mean_importance(feature_probability, importance, other_importance):
     """The mean of the importances."""
     return (importance + other_importance) / 2 * feature_probability**2 / 6
@@ -174,6 +181,22 @@ def antipodal_in_float32(feature_probability, importance, other_importance):
 def second_pays_half(feature_probability, importance, other_importance):
     """Only the larger of the two is disturbed."""
     return (importance + 2 * other_importance) * feature_probability**2 / 9
+
+
+@wrong("expected_loss_antipodal", mistake="changes_input")
+def importances_added_in_place(feature_probability, importance, other_importance):
+    """Adds the other importance into the first."""
+    importance += other_importance
+    return importance * feature_probability**2 / 6
+
+
+@wrong("expected_loss_antipodal", fails="test_antipodal_dense")
+def by_simulation(feature_probability, importance, other_importance):
+    """An average over ten thousand random pairs: close, and not exact."""
+    dice = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 10_000, generator=dice, dtype=torch.float64)
+    mean_square = float(torch.minimum(x, y).square().mean())
+    return (importance + other_importance) * feature_probability**2 * mean_square
 
 
 @right("expected_loss_antipodal")
@@ -357,6 +380,41 @@ def side_by_side(feature_probability, n_features, n_nodes):
     return x, torch.cat([1 - p, p * shares], 1)
 
 
+@wrong("exact_batch", mistake="absent_left_out")
+def nodes_only(feature_probability, n_features, n_nodes):
+    """Every combination of nodes, and no 0 among them."""
+    p = feature_probability[:, None]
+    sizes, shares = _rule(n_nodes, p)
+    return _product(sizes, p * shares, n_features)
+
+
+@wrong("exact_batch", mistake="combinations_missing")
+def one_feature_at_a_time(feature_probability, n_features, n_nodes):
+    """Each feature takes its values while the others are absent."""
+    p = feature_probability[:, None]
+    sizes, shares = _rule(n_nodes, p)
+    x = torch.kron(torch.eye(n_features).to(p), _zero_first(sizes, p)[:, None])
+    return x, torch.cat([1 - p, p * shares], 1).repeat(1, n_features) / n_features
+
+
+@wrong("exact_batch", mistake="weights_added")
+def weights_summed(feature_probability, n_features, n_nodes):
+    """The weights of a combination are added, not multiplied."""
+    p = feature_probability[:, None]
+    sizes, shares = _rule(n_nodes, p)
+    which = torch.cartesian_prod(*[torch.arange(n_nodes + 1)] * n_features).view(-1, n_features)
+    return _zero_first(sizes, p)[which], torch.cat([1 - p, p * shares], 1)[:, which].sum(-1)
+
+
+@wrong("exact_batch", fails="test_exact_shapes")
+def one_feature_loses_its_axis(feature_probability, n_features, n_nodes):
+    """With one feature cartesian_prod gives a flat list."""
+    p = feature_probability[:, None]
+    sizes, shares = _rule(n_nodes, p)
+    which = torch.cartesian_prod(*[torch.arange(n_nodes + 1)] * n_features)
+    return _zero_first(sizes, p)[which], torch.cat([1 - p, p * shares], 1)[:, which].prod(-1)
+
+
 @wrong("exact_batch", mistake="features_together")
 def presence_shared(feature_probability, n_features, n_nodes):
     """The features are present together or not at all."""
@@ -490,10 +548,22 @@ def right_line_twice_as_long(W):
     return 2 * torch.linalg.svd(W).Vh[:, -1]
 
 
-@wrong("blind_direction", fails="test_blind_cross")
+@wrong("blind_direction", mistake="column_for_row")
 def column_of_vh(W):
     """The last column of Vh instead of its last row."""
     return torch.linalg.svd(W).Vh[:, :, -1]
+
+
+@wrong("blind_direction", mistake="signs_lost")
+def absolute_values(W):
+    """The absolute values of the right direction."""
+    return torch.linalg.svd(W, full_matrices=True).Vh[..., -1, :].abs()
+
+
+@wrong("blind_direction", fails="test_blind_unseen")
+def nothing_at_all(W):
+    """Zero: W d = 0, but there is no direction."""
+    return torch.zeros_like(W[:, 0])
 
 
 @wrong("blind_direction", fails="test_blind_pair")
@@ -691,9 +761,28 @@ def always_float32(density, relative_importance, n_features, runs, train):
     return _sorted(train(p.float(), importance.float()), shape)
 
 
-@wrong("empirical_phase_diagram", fails="test_diagram_sorted")
+@wrong("empirical_phase_diagram", mistake="runs_scattered")
+def read_as_if_runs_were_outside(density, relative_importance, n_features, runs, train):
+    """Lays the runs side by side, and reads them as if the list of cells came again and again."""
+    p, importance, (rows, columns, _) = _layout(density, relative_importance, n_features, runs)
+    W, loss = train(p, importance)
+    W = W.unflatten(0, (runs, rows * columns)).transpose(0, 1).flatten(0, 1)
+    loss = loss.unflatten(0, (runs, rows * columns)).transpose(0, 1).flatten()
+    return _sorted((W, loss), (rows, columns, runs))
+
+
+@wrong("empirical_phase_diagram", mistake="all_sorted_together")
+def one_order_for_all(density, relative_importance, n_features, runs, train):
+    """Sorts all models together, the best first."""
+    p, importance, shape = _layout(density, relative_importance, n_features, runs)
+    W, loss = train(p, importance)
+    order = loss.argsort()
+    return W[order].view(*shape, *W.shape[1:]), loss[order].view(shape)
+
+
+@wrong("empirical_phase_diagram", mistake="all_sorted_together")
 def losses_of_another_cell(density, relative_importance, n_features, runs, train):
-    """Sorts all models together."""
+    """Sorts all models together, the worst first."""
     p, importance, shape = _layout(density, relative_importance, n_features, runs)
     W, loss = train(p, importance)
     order = loss.argsort(descending=True)
