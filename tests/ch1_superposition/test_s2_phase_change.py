@@ -314,7 +314,8 @@ def test_exact_range(exact_batch):
     expect(low >= 0, f"A size cannot be negative; the smallest is {low:.3f}.", mistake="nodes_not_moved")
     expect(high <= 1, f"A size cannot exceed 1; the largest is {high:.3f}.")
     none = int((x == 0).all(dim=1).sum())
-    expect(none == 1, f"One row should have no feature at all; {none} have.", mistake=None if none else "absent_left_out")
+    name = None if none else "absent_left_out"
+    expect(none == 1, f"One row should have no feature at all; {none} have.", mistake=name)
 
 
 @title("The weights of an instance sum to 1")
