@@ -33,7 +33,8 @@ def pair_arrows(
 ) -> go.Figure:
     """Draw each feature's column as an arrow; the features of a set share a colour. Two hidden units.
 
-    The first of a set is a broad pale arrow, so that it shows where another lies on top of it.
+    The first of a set is a broad pale arrow, so that it shows where another lies on top of it. The legend has an entry
+    for each feature.
     """
     figure = feature_arrows(W, titles, columns=columns)
     features = W.shape[-1]
@@ -47,10 +48,11 @@ def pair_arrows(
         trace.marker.update(color=colour, size=[0, broad if first else thin])
         trace.update(
             opacity=0.45 if first else 1.0,
-            name=f"{'pair' if set_size == 2 else 'set'} {group}",
-            legendgroup=f"set {group}",
-            showlegend=index < features and not first,
+            name=f"feature {feature}",
+            legendgroup=f"feature {feature}",
+            showlegend=index < features,
         )
+    figure.update_layout(legend_itemsizing="trace")  # broad and thin in the legend too
     return figure
 
 
@@ -105,31 +107,58 @@ def angle_curves(
 
 
 def loss_strip(groups: Mapping[str, Float[Tensor, "run"]], *, ylabel: str = "loss") -> go.Figure:
-    """The loss of every run as a dot, a column for each group, with a bar at the lowest."""
+    """The loss of every run as a dot, a column for each group, a bar at the lowest and a dotted one at the mean."""
     figure = go.Figure()
     for index, (name, losses) in enumerate(groups.items()):
         values = [round(float(value), 6) for value in losses]
         shift = [index + 0.24 * (2 * (place + 0.5) / len(values) - 1) for place in range(len(values))]
-        colour = style.PALETTE[index % len(style.PALETTE)]
         figure.add_scatter(
             x=shift,
             y=values,
             mode="markers",
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": style.PALETTE[index % len(style.PALETTE)]},
+            name=name,
+            showlegend=False,
             hovertemplate=f"{name.replace('<br>', ' ')}: %{{y:.4f}}<extra></extra>",
         )
-        lowest = min(values)
-        figure.add_scatter(
-            x=[index - 0.32, index + 0.32],
-            y=[lowest, lowest],
-            mode="lines",
-            line={"width": 2, "color": style.INK},
-            hovertemplate=f"the lowest: {lowest:.4f}<extra></extra>",
-        )
+        bars = {"the mean": (sum(values) / len(values), "dot"), "the lowest": (min(values), "solid")}
+        for words, (value, dash) in bars.items():
+            figure.add_scatter(
+                x=[index - 0.32, index + 0.32],
+                y=[value, value],
+                mode="lines",
+                line={"width": 2, "color": style.INK, "dash": dash},
+                name=words,
+                legendgroup=words,
+                showlegend=index == 0,
+                hovertemplate=f"{words}: {value:.4f}<extra></extra>",
+            )
     figure.update_xaxes(tickvals=list(range(len(groups))), ticktext=list(groups), range=[-0.6, len(groups) - 0.4])
     figure.update_yaxes(title_text=ylabel, rangemode="tozero")
-    figure.update_layout(showlegend=False, width=640, height=380, margin={"t": 24, "b": 80})
+    figure.update_layout(
+        width=max(640, 180 * len(groups)),
+        height=420,
+        margin={"t": 24, "b": 110},
+        legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0},
+    )
     return figure
+
+
+def side_by_side(x: Sequence[float], y: Sequence[float], *, step: float, height: float) -> Float[Tensor, "dot"]:
+    """Move dots aside by whole multiples of ``step``, so that none lies on another; returns their places along ``x``.
+
+    Two dots lie on each other if they are less than ``height`` apart in ``y`` and less than ``step`` in ``x``.
+    """
+    placed: list[tuple[float, float]] = []
+    moved = torch.tensor(x, dtype=torch.float64)
+    for dot in sorted(range(len(x)), key=lambda each: y[each]):
+        for turn in range(2 * len(x)):
+            place = x[dot] + step * ((turn + 1) // 2) * (1 if turn % 2 else -1)
+            if all(abs(place - u) > 0.99 * step or abs(y[dot] - v) >= height for u, v in placed):
+                break
+        placed.append((place, y[dot]))
+        moved[dot] = place
+    return moved
 
 
 def crossing_curves(
@@ -139,21 +168,20 @@ def crossing_curves(
     crossing: float,
     *,
     xlabel: str,
+    notes: Sequence[tuple[float, float, str]] = (),
 ) -> go.Figure:
     """The losses of rival arrangements as curves, those of single runs as dots, and where the curves cross.
 
-    Dots are moved aside a little, so that those at one place can be told apart.
+    Dots of one place are moved aside until none lies on another, so that they can be counted. ``notes`` are words
+    beside a point: ``(x, y, text)``.
     """
     figure = go.Figure()
-    aside = 0.012 * float(x.max() - x.min())
-    figure.add_scatter(
-        x=[round(float(value) + aside * (place % 3 - 1), 4) for place, value in enumerate(dots[0])],
-        y=[round(float(value), 6) for value in dots[1]],
-        mode="markers",
-        marker={"size": 7, "color": style.GREY, "opacity": 0.6},
-        name="trained from random weights",
-        hovertemplate="%{x:.2f}: %{y:.5f}<extra></extra>",
-    )
+    width, height = 860, 560
+    places, losses = [float(value) for value in dots[0]], [float(value) for value in dots[1]]
+    top = max(losses + [float(values.max()) for values in curves.values()])
+    reach = float(x.max() - x.min())
+    # a dot is 5 pixels wide; the axes are about 760 by 420
+    apart = side_by_side(places, losses, step=5.2 * 1.12 * reach / 760, height=5.5 * 1.08 * top / 420)
     for index, (name, values) in enumerate(curves.items()):
         figure.add_scatter(
             x=x.tolist(),
@@ -163,14 +191,32 @@ def crossing_curves(
             name=name,
             hovertemplate=f"{name}, %{{x:.2f}}: %{{y:.5f}}<extra></extra>",
         )
-    figure.add_vline(x=crossing, line={"width": 1.5, "dash": "dot", "color": style.INK})
-    figure.update_xaxes(title_text=xlabel)
-    figure.update_yaxes(title_text="loss", rangemode="tozero")
+    figure.add_scatter(
+        x=[round(float(value), 4) for value in apart],
+        y=[round(value, 6) for value in losses],
+        mode="markers",
+        marker={"size": 5, "color": style.INK},
+        customdata=places,
+        name="a run from random weights",
+        hovertemplate="%{customdata:.2f}: %{y:.5f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[crossing, crossing],
+        y=[0, 1.05 * top],
+        mode="lines",
+        line={"width": 1.5, "dash": "dot", "color": style.INK},
+        name="where the curves cross",
+        hovertemplate=f"the curves cross at {crossing:.3f}<extra></extra>",
+    )
+    for u, v, text in notes:
+        figure.add_annotation(x=u, y=v, text=text, showarrow=False, xanchor="left", xshift=10, font_size=12)
+    figure.update_xaxes(title_text=xlabel, range=[float(x.min()) - 0.06 * reach, float(x.max()) + 0.06 * reach])
+    figure.update_yaxes(title_text="loss", range=[0, 1.08 * top])
     figure.update_layout(
-        width=760,
-        height=420,
+        width=width,
+        height=height,
         margin={"t": 24, "b": 110},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": -0.15, "yanchor": "top", "x": 0},
     )
     return figure
 

@@ -60,7 +60,8 @@ def presence_correlation(
     """The correlation, over the batch, between one feature's presence and another's.
 
     A feature is present where it is above 0. One that is present always, or never,
-    varies with nothing: its row and column are 0, the diagonal included.
+    varies with nothing: its row and column are 0, the diagonal included. The dtype is
+    that of ``x``.
     """
     present = (x > 0).to(x.dtype)
     centred = present - present.mean(dim=0)
@@ -80,7 +81,8 @@ def partner_angles(
     """The angle between partners, in degrees from 0 to 180. Features come in pairs.
 
     Features 0 and 1 are partners, 2 and 3, and so on. Where one partner's column is not
-    longer than ``stored_above`` there is no angle to speak of: nan.
+    longer than ``stored_above`` there is no angle to speak of: nan. The dtype is that
+    of ``W``.
     """
     norms = W.norm(dim=-2)
     product = (W[..., 0::2] * W[..., 1::2]).sum(dim=-2)
@@ -97,7 +99,8 @@ def pair_loss(
 
     ``cosine`` is that of the angle between the columns; there may be many. ``both`` is
     the probability that both features are present, ``one`` that exactly one is.
-    Importance is 1, sizes are independent and uniform on [0, 1].
+    Importance is 1, sizes are independent and uniform on [0, 1]. The dtype is that of
+    ``cosine``, and autograd can follow the loss back to it.
     """
     overlap = cosine.abs()
     acute_both = 2 * overlap**2 / 3
@@ -113,9 +116,10 @@ def crossing(
     first: Float[Tensor, "point"],
     second: Float[Tensor, "point"],
 ) -> float:
-    """Where two curves, known at the points ``x``, first cross; nan if they do not.
+    """The first ``x`` at which two curves are equal; nan if they never are.
 
-    ``x`` rises. Between two neighbouring points both curves are straight.
+    They are known at the points ``x``, which rise; between two neighbours both are
+    straight. Where they only touch, at one of the points, they are equal as well.
     """
     gap = first - second
     for k in range(len(x)):

@@ -347,6 +347,26 @@ def covariance(x):
     return torch.einsum("bij,bik->ijk", c, c) / len(x)
 
 
+@wrong("presence_correlation", mistake="two_denominators")
+def std_of_a_sample(x):
+    """The covariance divides by n, .std() by n - 1."""
+    c = _centred(x)
+    spread = c.std(dim=0)
+    scale = spread[:, :, None] * spread[:, None, :]
+    covariance = torch.einsum("bij,bik->ijk", c, c) / len(x)
+    return torch.where(scale > 0, covariance / scale, 0)
+
+
+@wrong("presence_correlation", mistake="two_denominators")
+def covariance_of_a_sample(x):
+    """The covariance divides by n - 1, the deviations by n."""
+    c = _centred(x)
+    spread = c.std(dim=0, correction=0)
+    scale = spread[:, :, None] * spread[:, None, :]
+    covariance = torch.einsum("bij,bik->ijk", c, c) / (len(x) - 1)
+    return torch.where(scale > 0, covariance / scale, 0)
+
+
 @wrong("presence_correlation", mistake="nan_for_constant")
 def divides_by_zero(x):
     """No guard for constant features."""
@@ -500,6 +520,31 @@ def between_lines(W, stored_above=0.5):
     return torch.where(_stored(W, stored_above), _cosine(W).abs().clamp(max=1).acos().rad2deg(), torch.nan)
 
 
+@wrong("partner_angles", fails="test_angles_rounding")
+def rows_for_columns(W, stored_above=0.5):
+    """Takes hidden units for features."""
+    a, b = W[:, 0::2], W[:, 1::2]
+    norms = a.norm(dim=-1), b.norm(dim=-1)
+    cosine = (a * b).sum(-1) / (norms[0] * norms[1]).clamp_min(1e-30)
+    stored = (norms[0] > stored_above) & (norms[1] > stored_above)
+    return torch.where(stored, cosine.clamp(-1, 1).acos().rad2deg(), torch.nan)
+
+
+@wrong("partner_angles", fails="test_angles_rounding")
+def some_nan_for_another_reason(W, stored_above=0.5):
+    """The product of the lengths, not each of them, against the threshold; and the angle to the next column."""
+    V = torch.cat([W[..., 1:], W[..., :1]], dim=-1)
+    norms = V.norm(dim=-2)
+    stored = norms[:, 0::2] * norms[:, 1::2] > 2 * stored_above
+    return torch.where(stored, _cosine(V).clamp(-1, 1).acos().rad2deg(), torch.nan)
+
+
+@wrong("partner_angles", fails="test_angles_dtype")
+def angles_in_single_precision(W, stored_above=0.5):
+    """Always float32."""
+    return torch.where(_stored(W, stored_above), _cosine(W.float()).clamp(-1, 1).acos().rad2deg(), torch.nan)
+
+
 @wrong("partner_angles", fails="test_angles_threshold")
 def threshold_fixed(W, stored_above=0.5):
     """Ignores stored_above."""
@@ -599,7 +644,7 @@ def no_floor(cosine, both, one):
     return both * 2 * k**2 / 3 + torch.where(cosine >= 0, one * k**2 / 3, 0)
 
 
-@wrong("pair_loss", mistake="obtuse_like_acute")
+@wrong("pair_loss", mistake="no_relu")
 def linear_model(cosine, both, one):
     """No ReLU at all."""
     return (2 * both + one) * cosine**2 / 3
@@ -617,6 +662,21 @@ def swapped(cosine, both, one):
     """The two probabilities exchanged."""
     k = cosine.abs()
     return torch.where(cosine >= 0, one * 2 * k**2 / 3 + both * k**2 / 3, one * _obtuse(k))
+
+
+@wrong("pair_loss", mistake="acute_obtuse_swapped")
+def wrong_way_round(cosine, both, one):
+    """The cases of the acute and the obtuse pair exchanged."""
+    k = cosine.abs()
+    return torch.where(cosine < 0, (2 * both + one) * k**2 / 3, both * _obtuse(k))
+
+
+@wrong("pair_loss", fails="test_pair_form")
+def loss_in_single_precision(cosine, both, one):
+    """Always float32."""
+    c = cosine.float()
+    k = c.abs()
+    return torch.where(c >= 0, (2 * both + one) * k**2 / 3, both * _obtuse(k))
 
 
 @wrong("pair_loss", fails="test_pair_both")
@@ -768,7 +828,7 @@ def share_from_the_far_end(x, first, second):
     return (x[k + 1] + gap[k] / (gap[k + 1] - gap[k]) * (x[k + 1] - x[k]) * -1).item()
 
 
-@wrong("crossing", fails="test_crossing_uneven")
+@wrong("crossing", mistake="length_forgotten")
 def step_of_one(x, first, second):
     """Takes the points to be one apart."""
     gap = first - second
@@ -776,12 +836,33 @@ def step_of_one(x, first, second):
     return (x[changes[0]] + gap[changes[0]] / (gap[changes[0]] - gap[changes[0] + 1])).item() if changes else math.nan
 
 
-@wrong("crossing", fails="test_crossing_at_a_point")
+@wrong("crossing", mistake="equal_point_missed")
 def misses_a_zero(x, first, second):
     """Only sees a strict change of sign."""
     gap = first - second
     changes = [k for k in range(len(gap) - 1) if gap[k] * gap[k + 1] < 0]
     return _line(x, gap, changes[0]) if changes else math.nan
+
+
+@wrong("crossing", mistake="equal_point_missed")
+def crossing_before_touching(x, first, second):
+    """A change of sign goes before an earlier touch."""
+    gap = first - second
+    flips = ((gap.sign()[:-1] * gap.sign()[1:]) < 0).nonzero().flatten()
+    if len(flips):
+        return _line(x, gap, int(flips[0]))
+    return x[(gap == 0).int().argmax()].item() if bool((gap == 0).any()) else math.nan
+
+
+@wrong("crossing", fails="test_crossing_by_hand")
+def never_finds_any(x, first, second):
+    """Always nan."""
+    return math.nan
+
+
+@wrong("crossing", fails="test_crossing_by_hand")
+def returns_nothing(x, first, second):
+    """No return."""
 
 
 @wrong("crossing", fails="test_crossing_by_hand")
@@ -797,12 +878,10 @@ def height_instead_of_place(x, first, second):
 
 @right("crossing")
 def with_sign(x, first, second):
-    """Signs and their changes."""
+    """Signs: where two neighbours do not have the same one, they are equal, or differ in sign."""
     gap = first - second
-    if bool((gap == 0).any()) and not bool((gap[:-1] * gap[1:] < 0).any()):
-        return x[(gap == 0).int().argmax()].item()
-    flips = ((gap.sign()[:-1] * gap.sign()[1:]) < 0).nonzero().flatten()
-    return _line(x, gap, int(flips[0])) if len(flips) else float("nan")
+    meets = (gap.sign()[:-1] != gap.sign()[1:]).nonzero().flatten()
+    return _line(x, gap, int(meets[0])) if len(meets) else float("nan")
 
 
 @right("crossing")

@@ -23,7 +23,8 @@ def test_partners_share_a_colour_and_both_can_be_seen_when_merged():
     assert colours == [style.PALETTE[0]] * 2 + [style.PALETTE[1]] * 2
     assert figure.data[0].line.width > figure.data[1].line.width
     legend = [trace.name for trace in figure.data if trace.showlegend]
-    assert legend == ["pair 0", "pair 1"]
+    assert legend == [f"feature {feature}" for feature in range(4)]
+    assert figure.layout.legend.itemsizing == "trace"
 
 
 def test_bars_count_every_arrangement_that_occurs():
@@ -41,18 +42,31 @@ def test_curves_stand_in_panels_with_one_legend():
     assert figure.layout.yaxis.title.text == "loss"
 
 
-def test_every_run_is_a_dot_and_the_lowest_a_bar():
+def test_every_run_is_a_dot_and_bars_show_the_mean_and_the_lowest():
     figure = pairs.loss_strip({"a": torch.tensor([0.3, 0.1, 0.2]), "b": torch.tensor([0.4])})
     assert list(figure.data[0].y) == pytest.approx([0.3, 0.1, 0.2])
-    assert list(figure.data[1].y) == pytest.approx([0.1, 0.1])
-    assert len(figure.data) == 4
+    assert list(figure.data[1].y) == pytest.approx([0.2, 0.2])
+    assert list(figure.data[2].y) == pytest.approx([0.1, 0.1])
+    assert len(figure.data) == 6
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["the mean", "the lowest"]
 
 
 def test_rival_curves_dots_and_their_crossing():
     x = torch.linspace(0, 1, 3)
-    figure = pairs.crossing_curves(x, {"a": x, "b": 1 - x}, (torch.tensor([0.5]), torch.tensor([0.7])), 0.5, xlabel="x")
-    assert [trace.name for trace in figure.data] == ["trained from random weights", "a", "b"]
-    assert figure.layout.shapes[0].x0 == 0.5
+    dots = torch.tensor([0.5, 0.5]), torch.tensor([0.7, 0.7])
+    figure = pairs.crossing_curves(x, {"a": x, "b": 1 - x}, dots, 0.5, xlabel="x", notes=[(0.5, 0.7, "here")])
+    assert [trace.name for trace in figure.data] == ["a", "b", "a run from random weights", "where the curves cross"]
+    assert list(figure.data[3].x) == [0.5, 0.5]
+    assert figure.layout.annotations[0].text == "here"
+    assert len(set(figure.data[2].x)) == 2
+    assert list(figure.data[2].y) == pytest.approx([0.7, 0.7])
+
+
+def test_dots_are_moved_aside_only_where_they_would_hide_each_other():
+    x, y = [0.0, 0.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.52, 0.9, 0.5]
+    moved = pairs.side_by_side(x, y, step=0.1, height=0.05)
+    assert moved[:3].sort().values.tolist() == pytest.approx([-0.1, 0.0, 0.1])
+    assert moved[3:].tolist() == [0.0, 1.0]
 
 
 def test_aligning_turns_and_flips_but_keeps_every_product():
