@@ -209,7 +209,7 @@ def crossing_curves(
         hovertemplate=f"the curves cross at {crossing:.3f}<extra></extra>",
     )
     for u, v, text in notes:
-        figure.add_annotation(x=u, y=v, text=text, showarrow=False, xanchor="left", xshift=10, font_size=12)
+        figure.add_annotation(x=u, y=v, text=text, showarrow=False, xanchor="left", xshift=8, bgcolor="white")
     figure.update_xaxes(title_text=xlabel, range=[float(x.min()) - 0.06 * reach, float(x.max()) + 0.06 * reach])
     figure.update_yaxes(title_text="loss", range=[0, 1.08 * top])
     figure.update_layout(

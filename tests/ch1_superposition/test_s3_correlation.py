@@ -730,8 +730,8 @@ def test_crossing_at_a_point(crossing, first, place):
     got = _cross(crossing, x, first, second)
     number = _number(got)
     passed = number is not None and (math.isnan(number) or number > place)
-    plain = _number(_cross(crossing, [0.0, 1.0], [0.0, 2.0], [1.0, 1.0]))
-    passed = passed and plain is not None and abs(plain - 0.5) < 1e-6  # elsewhere it finds what it should
+    plain = _number(_cross(crossing, [3.0, 5.0], [0.0, 4.0], [1.0, 1.0]))
+    passed = passed and plain is not None and abs(plain - 3.5) < 1e-6  # elsewhere it finds what it should
     given = f"x = {x}, first = {first}, second = {second}"
     expect_close(got, place, what="the place", given=given, mistake="equal_point_missed" if passed else None)
 
