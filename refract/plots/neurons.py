@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from jaxtyping import Float
@@ -10,7 +11,26 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from refract.plots import style
-from refract.plots.toys import feature_colours
+
+_HATCHES = ["", "/", "x", "."]  # a turn through the palette each
+_LABELLED = 0.09  # the part of an axis that a piece must cover to carry its feature's number
+
+
+def feature_marker(feature: int) -> dict[str, Any]:
+    """How a bar's pieces look that belong to a feature: a colour of the palette, and from the seventh on hatched."""
+    turn, colour = divmod(feature, len(style.PALETTE))
+    return {
+        "color": style.PALETTE[colour],
+        "line": {"width": 0.6, "color": "white"},
+        "pattern": {
+            "shape": _HATCHES[turn % len(_HATCHES)],
+            "fillmode": "overlay",
+            "fgcolor": "white",
+            "fgopacity": 0.6,
+            "size": 7,
+            "solidity": 0.16,
+        },
+    }
 
 
 def neuron_stacks(
@@ -19,10 +39,12 @@ def neuron_stacks(
     *,
     columns: int = 3,
     label: str = "weight",
+    unit: str = "neuron",
 ) -> go.Figure:
-    """A panel for each instance, a bar for each neuron: its weights stacked, a colour for each feature.
+    """A panel for each instance, a bar for each hidden unit: its weights stacked, a colour for each feature.
 
-    Positive weights are stacked upwards from zero, negative ones downwards.
+    Positive weights are stacked upwards from zero, negative ones downwards. A piece that is large enough carries the
+    number of its feature, for colours alone cannot tell ten features apart.
     """
     instances, hidden, features = weights.shape
     columns = min(columns, instances)
@@ -35,19 +57,28 @@ def neuron_stacks(
         horizontal_spacing=0.03,
         vertical_spacing=0.3 / rows,
     )
-    colours = feature_colours(features)
+    up, down = weights.clamp_min(0).sum(-1).amax(-1), weights.clamp_max(0).sum(-1).amin(-1)
     for instance in range(instances):
         row, column = divmod(instance, columns)
+        in_row = slice(row * columns, (row + 1) * columns)  # panels of a row share their axis
+        labelled = _LABELLED * float(up[in_row].max() - down[in_row].min())
         for feature in range(features):
             figure.add_trace(
                 go.Bar(
                     x=list(range(hidden)),
                     y=[round(float(value), 3) for value in weights[instance, :, feature]],
-                    marker={"color": colours[feature], "line": {"width": 0.6, "color": "white"}},
+                    marker=feature_marker(feature),
+                    text=[
+                        str(feature) if abs(float(value)) >= labelled else "" for value in weights[instance, :, feature]
+                    ],
+                    textposition="inside",
+                    insidetextanchor="middle",
+                    textangle=0,
+                    textfont={"size": 12, "color": "black"},
                     name=f"feature {feature}",
                     legendgroup=str(feature),
                     showlegend=instance == 0,
-                    hovertemplate=f"neuron %{{x}}, feature {feature}: %{{y:.2f}}<extra></extra>",
+                    hovertemplate=f"{unit} %{{x}}, feature {feature}: %{{y:.2f}}<extra></extra>",
                 ),
                 row=row + 1,
                 col=column + 1,
@@ -55,15 +86,16 @@ def neuron_stacks(
     figure.update_xaxes(tickvals=list(range(hidden)), zeroline=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=style.GREY)
     for column in range(1, columns + 1):
-        figure.update_xaxes(title_text="neuron", row=rows, col=column)
+        figure.update_xaxes(title_text=unit, row=rows, col=column)
     for row in range(1, rows + 1):
         figure.update_yaxes(title_text=label, row=row, col=1)
     figure.update_annotations(font_size=13)
     figure.update_layout(
+        uniformtext={"minsize": 10, "mode": "show"},
         barmode="relative",
         bargap=0.25,
         width=max(240 * columns + 60, 420),
-        height=220 * rows + 150,
+        height=250 * rows + 150,
         margin={"l": 56, "r": 16, "t": 40, "b": 110},
         legend={"orientation": "h", "y": -0.36 / rows, "yanchor": "top", "x": 0, "itemsizing": "constant"},
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refract.plots.neurons import motif_panels, named_curves, neuron_stacks
-from refract.plots.toys import feature_colours
+from refract.plots import style
+from refract.plots.neurons import feature_marker, motif_panels, named_curves, neuron_stacks
 
 
 def test_stacks_draw_every_weight():
@@ -16,13 +16,34 @@ def test_stacks_draw_every_weight():
     for index, bars in enumerate(figure.data):
         instance, feature = divmod(index, 4)
         assert list(bars.y) == pytest.approx(W[instance, :, feature].tolist(), abs=5e-4)
-        assert bars.marker.color == feature_colours(4)[feature]
+        assert bars.marker.color == style.PALETTE[feature]
     assert figure.layout.barmode == "relative", "positive weights go up, negative ones down"
 
 
 def test_stacks_name_each_feature_once():
     figure = neuron_stacks(torch.randn(3, 2, 4), ["a", "b", "c"])
     assert [bars.name for bars in figure.data if bars.showlegend] == [f"feature {i}" for i in range(4)]
+
+
+def test_ten_features_look_different():
+    looks = {(marker["color"], marker["pattern"]["shape"]) for marker in map(feature_marker, range(10))}
+    assert len(looks) == 10
+    assert [feature_marker(i)["pattern"]["shape"] for i in range(6)] == [""] * 6, (
+        "hatched only once the colours are out"
+    )
+
+
+def test_large_pieces_carry_their_number():
+    figure = neuron_stacks(torch.tensor([[[2.0, 0.01], [0.02, -1.0]]]), ["a"])
+    assert [list(bars.text) for bars in figure.data] == [["0", ""], ["", "1"]]
+
+
+def test_stacks_name_their_units():
+    W = torch.randn(2, 2, 3)
+    assert neuron_stacks(W, ["a", "b"]).layout.xaxis.title.text == "neuron"
+    figure = neuron_stacks(W, ["a", "b"], unit="hidden unit")
+    assert figure.layout.xaxis.title.text == "hidden unit"
+    assert figure.data[0].hovertemplate.startswith("hidden unit")
 
 
 def test_stacks_of_one_model_have_room_for_the_legend():
