@@ -42,7 +42,7 @@ def neuron_model(
 def features_served(
     W_in: Float[Tensor, "instance hidden feature"],
     W_out: Float[Tensor, "instance feature hidden"],
-    threshold: float = 0.1,
+    threshold: float = 0.25,
 ) -> Int[Tensor, "instance hidden"]:
     """For every neuron, the number of features that it serves.
 

@@ -122,81 +122,87 @@ def by_broadcast(W, b, x):
 
 
 @wrong("features_served", mistake="inhibition_counted")
-def both_absolute(W_in, W_out, threshold=0.1):
+def both_absolute(W_in, W_out, threshold=0.25):
     """Both factors lose their sign."""
     return ((W_in * W_out.mT).abs() > threshold).sum(-1)
 
 
 @wrong("features_served", mistake="negative_reading_ignored")
-def reading_keeps_its_sign(W_in, W_out, threshold=0.1):
+def reading_keeps_its_sign(W_in, W_out, threshold=0.25):
     """Positive readings only."""
     return ((W_in.clamp_min(0) * W_out.mT) > threshold).sum(-1)
 
 
 @wrong("features_served", mistake="reading_only")
-def counts_readings(W_in, W_out, threshold=0.1):
+def counts_readings(W_in, W_out, threshold=0.25):
     """Ignores what is written."""
     return (W_in.abs() > threshold).sum(-1)
 
 
 @wrong("features_served", mistake="neurons_counted")
-def counts_neurons(W_in, W_out, threshold=0.1):
+def counts_neurons(W_in, W_out, threshold=0.25):
     """Sums over the neurons."""
     return ((W_in.abs() * W_out.mT) > threshold).sum(-2)
 
 
+@wrong("features_served", mistake="boundary_counted")
+def at_least_threshold(W_in, W_out, threshold=0.25):
+    """A product that equals the threshold counts."""
+    return ((W_in.abs() * W_out.mT) >= threshold).sum(-1)
+
+
 @wrong("features_served", fails="test_served_scale")
-def each_factor_over_threshold(W_in, W_out, threshold=0.1):
+def each_factor_over_threshold(W_in, W_out, threshold=0.25):
     """Compares each factor with the threshold's root."""
     root = threshold**0.5
     return ((W_in.abs() > root) & (W_out.mT > root)).sum(-1)
 
 
 @wrong("features_served", fails="test_served_random")
-def threshold_fixed(W_in, W_out, threshold=0.1):
+def threshold_fixed(W_in, W_out, threshold=0.25):
     """Ignores the threshold."""
-    return ((W_in.abs() * W_out.mT) > 0.1).sum(-1)
+    return ((W_in.abs() * W_out.mT) > 0.25).sum(-1)
 
 
 @wrong("features_served", fails="test_served_random")
-def writing_without_sign(W_in, W_out, threshold=0.1):
+def writing_without_sign(W_in, W_out, threshold=0.25):
     """The sign is that of the reading."""
     del threshold
     return ((W_in.abs() * W_out.mT) > 0).sum(-1)
 
 
 @wrong("features_served", fails="test_served_by_hand")
-def share_not_count(W_in, W_out, threshold=0.1):
+def share_not_count(W_in, W_out, threshold=0.25):
     """A share of the features."""
     return ((W_in.abs() * W_out.mT) > threshold).float().mean(-1)
 
 
 @wrong("features_served", fails="test_served_shape")
-def one_number_a_model(W_in, W_out, threshold=0.1):
+def one_number_a_model(W_in, W_out, threshold=0.25):
     """The mean over neurons."""
     return ((W_in.abs() * W_out.mT) > threshold).sum(-1).float().mean(-1)
 
 
 @wrong("features_served", mistake="changes_input")
-def abs_in_place(W_in, W_out, threshold=0.1):
+def abs_in_place(W_in, W_out, threshold=0.25):
     """Takes absolute values in place."""
     return ((W_in.abs_() * W_out.mT) > threshold).sum(-1)
 
 
 @right("features_served")
-def by_einsum(W_in, W_out, threshold=0.1):
+def by_einsum(W_in, W_out, threshold=0.25):
     """An einsum without a sum."""
     return (torch.einsum("ihf,ifh->ihf", W_in.abs(), W_out) > threshold).sum(dim=2)
 
 
 @right("features_served")
-def by_output(W_in, W_out, threshold=0.1):
+def by_output(W_in, W_out, threshold=0.25):
     """As floats, with permute."""
     return (W_in.abs() * W_out.permute(0, 2, 1) > threshold).float().sum(2).long()
 
 
 @right("features_served")
-def by_nested_loops(W_in, W_out, threshold=0.1):
+def by_nested_loops(W_in, W_out, threshold=0.25):
     """A loop over instances and neurons."""
     return torch.tensor(
         [
@@ -470,6 +476,14 @@ def threshold_of_a_quarter(W_in, W_out, ratio=2.0, threshold=0.25):
     return _pairs(W_in, W_out, ratio, 0.25)
 
 
+@wrong("find_asymmetric_pairs", mistake="writes_same_way")
+def writes_as_it_reads(W_in, W_out, ratio=2.0, threshold=0.25):
+    """Writes the strongly read feature strongly."""
+    write = W_out.mT
+    same = write[..., :, None] >= ratio * write[..., None, :]
+    return _pairs(W_in, W_out, ratio, threshold, writes=False) & same
+
+
 @wrong("find_asymmetric_pairs", fails="test_pairs_boundary")
 def strictly_more(W_in, W_out, ratio=2.0, threshold=0.25):
     """More than the ratio."""
@@ -600,7 +614,7 @@ def present_last(W_in, W_out):
     return _inhibited(W_in, W_out).mT
 
 
-@wrong("find_inhibited", fails="test_inhibited_half")
+@wrong("find_inhibited", mistake="all_of_it")
 def all_of_it(W_in, W_out):
     """All of the interference must be taken away."""
     return _inhibited(W_in, W_out, share=1.0)
@@ -620,6 +634,12 @@ def own_sign_ignored(W_in, W_out):
     for sign in (1, -1):
         away = torch.where((sign * W_in > 0)[..., None], _effects(W_in, W_out, sign).amin(1, keepdim=True), away)
     return (own > 0) & (away <= -own / 2) & ~torch.eye(W_in.shape[-1], dtype=torch.bool)
+
+
+@wrong("find_inhibited", mistake="all_of_it")
+def nine_tenths(W_in, W_out):
+    """Nearly all of the interference must be taken away."""
+    return _inhibited(W_in, W_out, share=0.9)
 
 
 @wrong("find_inhibited", fails="test_inhibited_half")
