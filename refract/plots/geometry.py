@@ -51,7 +51,10 @@ def polytope_panels(
     *,
     columns: int = 3,
 ) -> go.Figure:
-    """Each shape's columns as lines from the origin, with a number next to each. One to three dimensions."""
+    """Each shape's columns as lines from the origin, with their numbers. One to three dimensions.
+
+    A number stands next to its corner; where all of a shape are the same, it stands once, below the shape.
+    """
     rows = -(-len(shapes) // columns)
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=list(titles), horizontal_spacing=0.02, vertical_spacing=0.2 / rows
@@ -60,6 +63,12 @@ def polytope_panels(
         row, column = divmod(index, columns)
         place = {"row": row + 1, "col": column + 1}
         points, near = flatten(np.asarray(W, dtype=float))
+        words = [f"{float(number):.3g}" for number in numbers]
+        if len(set(words)) == 1:
+            figure.add_scatter(
+                x=[0], y=[-1.25], mode="text", text=[f"{words[0]} each"], textfont={"color": style.INK, "size": 13},
+                hoverinfo="skip", showlegend=False, **place,
+            )  # fmt: skip
         order = np.argsort(near)  # what is near is drawn last
         for i in order:
             u, v = points[:, i]
@@ -71,13 +80,14 @@ def polytope_panels(
                 line={"color": colour, "width": 2 if far else 4}, marker={"size": [0, 8], "color": colour},
                 hoverinfo="skip", showlegend=False, **place,
             )  # fmt: skip
-            figure.add_scatter(
-                x=[round(float(u + 0.34 * u / length), 4)], y=[round(float(v + 0.2 * v / length), 4)], mode="text",
-                text=[f"{float(numbers[i]):.3g}"], textfont={"color": style.INK, "size": 13},
-                hoverinfo="skip", showlegend=False, **place,
-            )  # fmt: skip
+            if len(set(words)) > 1:
+                figure.add_scatter(
+                    x=[round(float(u + 0.34 * u / length), 4)], y=[round(float(v + 0.2 * v / length), 4)], mode="text",
+                    text=[words[i]], textfont={"color": style.INK, "size": 13},
+                    hoverinfo="skip", showlegend=False, **place,
+                )  # fmt: skip
     figure.update_xaxes(range=[-1.75, 1.75], visible=False, constrain="domain")
-    figure.update_yaxes(range=[-1.35, 1.35], visible=False)
+    figure.update_yaxes(range=[-1.4, 1.35], visible=False)
     for index in range(1, len(shapes) + 1):
         suffix = "" if index == 1 else str(index)
         figure.layout[f"yaxis{suffix}"].update(scaleanchor=f"x{suffix}", scaleratio=1)
@@ -196,8 +206,12 @@ def capacity_panels(
     prices: Float[Tensor, "panel run feature"],
     titles: Sequence[str],
 ) -> go.Figure:
-    """Above, the capacities of trained models and the predicted ones; below, what a little more would save."""
-    panels, runs, features = trained.shape
+    """Above, the capacities of trained models and the predicted ones; below, what a little more would save.
+
+    Runs that agree to 0.02 share a dot. Where the capacities of a feature differ, a number says how many runs a dot
+    stands for.
+    """
+    panels, _, features = trained.shape
     figure = make_subplots(
         rows=2, cols=panels, subplot_titles=list(titles), shared_xaxes=True, shared_yaxes="rows",
         horizontal_spacing=0.03, vertical_spacing=0.08,
@@ -206,11 +220,20 @@ def capacity_panels(
     for panel in range(panels):
         first = panel == 0
         for row, values, colour in ((1, trained, style.BLUE), (2, prices, style.GREEN)):
+            dots = [
+                (feature, place, count, len(together))
+                for feature in x
+                for together in [_together(values[panel, :, feature].tolist())]
+                for place, count in together
+            ]
             figure.add_scatter(
-                x=x * runs, y=values[panel].flatten().numpy().round(4), mode="markers",
-                marker={"size": 7, "color": colour, "opacity": 0.6}, showlegend=first,
+                x=[dot[0] for dot in dots], y=[round(dot[1], 4) for dot in dots], customdata=[dot[2] for dot in dots],
+                mode="markers+text", text=[str(dot[2]) if row == 1 and dot[3] > 1 else "" for dot in dots],
+                textposition=["top center" if dot[1] < 0.5 else "bottom center" for dot in dots],
+                textfont={"color": style.INK, "size": 11}, cliponaxis=False,
+                marker={"size": 7, "color": colour}, showlegend=first,
                 name="trained" if row == 1 else "marginal value, trained", row=row, col=panel + 1,
-                hovertemplate="feature %{x}: %{y:.3f}<extra></extra>",
+                hovertemplate="feature %{x}: %{y:.3f}, %{customdata} runs<extra></extra>",
             )  # fmt: skip
         figure.add_scatter(
             x=x, y=predicted[panel].numpy().round(4), mode="lines", line={"color": style.VERMILION, "width": 2},
@@ -224,6 +247,17 @@ def capacity_panels(
         width=860, height=500, margin={"t": 40, "r": 16, "b": 96}, legend={"orientation": "h", "y": -0.16, "x": 0}
     )
     return figure
+
+
+def _together(values: Sequence[float], apart: float = 0.02) -> list[tuple[float, int]]:
+    """Values in heaps that lie ``apart`` or further from each other: the mean of each heap, and how many it holds."""
+    heaps: list[list[float]] = []
+    for value in sorted(values):
+        if heaps and value - heaps[-1][-1] < apart:
+            heaps[-1].append(value)
+        else:
+            heaps.append([value])
+    return [(sum(heap) / len(heap), len(heap)) for heap in heaps]
 
 
 def paired_bars(series: dict[str, Float[Tensor, "feature"]], *, xaxis: str, yaxis: str) -> go.Figure:

@@ -18,7 +18,7 @@ from refract.plots.geometry import (
     paired_bars,
     polytope_panels,
 )
-from refract.toys.blocks import NAMES, blocks
+from refract.toys.blocks import NAMES, blocks, groups, same_cosines
 
 
 def ring(count: int) -> torch.Tensor:
@@ -57,6 +57,25 @@ def test_a_small_overlap_is_no_touch():
     assert blocks(W, touching=0.01) == [(2, 2)]
 
 
+def test_groups_name_their_features_in_the_order_of_the_model():
+    W = torch.block_diag(ring(5), torch.tensor([[1.0, -1.0]]), torch.tensor([[0.1]]))
+    order = torch.tensor([6, 3, 7, 1, 0, 5, 2, 4])
+    assert groups(W[:, order]) == [([0, 5], 1), ([1, 3, 4, 6, 7], 2)]
+
+
+def test_a_shape_is_known_by_its_cosines_however_it_is_turned_ordered_and_stretched():
+    turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0))).Q
+    found = (turn @ ring(5))[:, torch.tensor([3, 0, 4, 1, 2])] * torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
+    assert bool(same_cosines(found, ring(5), slack=1e-3))
+
+
+def test_a_column_that_is_turned_round_makes_another_shape():
+    tetrahedron = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
+    turned = tetrahedron * torch.tensor([1, 1, -1, -1])
+    both = torch.stack([tetrahedron, turned])
+    assert same_cosines(both, tetrahedron).tolist() == [True, False]
+
+
 # --- drawings ----------------------------------------------------------------------------------
 
 
@@ -83,12 +102,15 @@ def test_four_dimensions_cannot_be_drawn():
         flatten(np.eye(4))
 
 
-def test_every_corner_has_its_line_and_its_number():
-    figure = polytope_panels([ring(3), ring(5)], [torch.full((3,), 2 / 3), torch.full((5,), 0.4)], ["three", "five"])
+def test_every_corner_has_its_line_and_each_shape_its_numbers():
+    both = torch.block_diag(ring(3), torch.tensor([[1.0, -1.0]]))
+    numbers = torch.tensor([2 / 3, 2 / 3, 2 / 3, 0.5, 0.5])
+    figure = polytope_panels([ring(3), both], [torch.full((3,), 2 / 3), numbers], ["three", "five"])
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     words = [trace.text[0] for trace in figure.data if trace.mode == "text"]
     assert len(lines) == 8
-    assert words == ["0.667"] * 3 + ["0.4"] * 5
+    assert words[0] == "0.667 each"  # the same for all corners: once
+    assert sorted(words[1:]) == ["0.5"] * 2 + ["0.667"] * 3
     ends = np.array([[trace.x[1], trace.y[1]] for trace in lines[:3]])
     assert np.allclose(np.sort(ends, axis=0), np.sort(ring(3).numpy().T, axis=0), atol=1e-3)
     assert figure.layout.yaxis2.scaleanchor == "x2"
@@ -126,14 +148,17 @@ def test_strips_keep_their_points_over_their_own_names():
     assert upper.yshift > 0 > lower.yshift  # their labels would touch
 
 
-def test_capacity_panels_show_each_run_and_the_prediction():
-    trained = torch.rand(2, 3, 4)
-    figure = capacity_panels(trained, torch.rand(2, 4), 2 * trained, ["one", "two"])
-    dots = [trace for trace in figure.data if trace.mode == "markers"]
-    assert len(dots) == 4
-    assert np.allclose(dots[0].y, trained[0].flatten(), atol=1e-4)
-    assert np.allclose(dots[3].y, 2 * trained[1].flatten(), atol=1e-4)
-    assert list(dots[0].x) == [0, 1, 2, 3] * 3
+def test_capacity_panels_show_where_runs_are_and_how_many_where_they_differ():
+    trained = torch.tensor([[[1.0, 0.5], [1.0, 0.5], [0.999, 0.0]], [[0.2, 0.1], [0.2, 0.1], [0.2, 0.1]]])
+    figure = capacity_panels(trained, torch.rand(2, 2), 2 * trained, ["one", "two"])
+    first, first_prices, second, _ = (trace for trace in figure.data if trace.mode == "markers+text")
+    assert list(first.x) == [0, 1, 1]
+    assert list(first.y) == pytest.approx([0.9997, 0.0, 0.5])
+    assert list(first.text) == ["", "1", "2"]  # runs that agree need no number
+    assert list(first.customdata) == [3, 1, 2]
+    assert list(first_prices.y) == pytest.approx([1.9993, 0.0, 1.0])
+    assert not any(first_prices.text)
+    assert (list(second.x), list(second.text)) == ([0, 1], ["", ""])
     assert sum(trace.mode == "lines" for trace in figure.data) == 2
 
 
