@@ -89,10 +89,24 @@ def not_normalised(W):
     return _guarded(W.square().sum(1), (W.mT @ W).square().sum(-1))
 
 
-@wrong("feature_dimensionality", fails="test_dimensionality_polygons")
+@wrong("feature_dimensionality", mistake="absolute_not_squared")
 def absolute_values(W):
     """Absolute values instead of squares."""
     return _guarded(W.norm(dim=1), (_unit(W).mT @ W).abs().sum(-1))
+
+
+@wrong("feature_dimensionality", mistake="absolute_not_squared")
+def absolute_values_below(W):
+    """Absolute values below, a square above, and right for a feature alone."""
+    overlap = (_unit(W).mT @ W).abs()
+    alone = (overlap > 1e-6).sum(-1) == 1
+    return torch.where(alone, 1.0, _guarded(W.square().sum(1), overlap.sum(-1)))
+
+
+@wrong("feature_dimensionality", fails="test_dimensionality_alone")
+def only_its_length(W):
+    """The squared length, and nothing of the others."""
+    return W.square().sum(1)
 
 
 @wrong("feature_dimensionality", fails="test_dimensionality_polygons")
@@ -405,6 +419,18 @@ def capacity_of_sums(W):
     return _guarded(own.square(), gram.sum(-1).square())
 
 
+@wrong("capacity", fails="test_capacity_alone")
+def capacity_is_length(W):
+    """The squared length: nothing was summed over other features."""
+    return W.square().sum(1)
+
+
+@wrong("capacity", fails="test_capacity_alone")
+def capacity_over_hidden(W):
+    """Sums over hidden units instead of features."""
+    return _guarded(W.square().sum(1).square(), W.square().sum(1))
+
+
 @wrong("capacity", fails="test_capacity_random")
 def capacity_of_cosines(W):
     """Normalises the columns first."""
@@ -674,14 +700,37 @@ def without_importance(W, b, x, importance):
     return _each(W, lambda i: _mean_where(_losses(_without(W, i), b, x, ones) - base, x[..., i] > 0))
 
 
-@wrong("loss_saved", fails="test_saved_random")
+@wrong("loss_saved", mistake="bias_zeroed")
 def bias_too(W, b, x, importance):
     """Takes the bias away, too."""
     base = _losses(W, b, x, importance)
     return _each(W, lambda i: _mean_where(_losses(_without(W, i), _without(b, i), x, importance) - base, x[..., i] > 0))
 
 
-@wrong("loss_saved", fails="test_saved_random")
+@wrong("loss_saved", mistake="input_zeroed")
+def input_and_target_ablated(W, b, x, importance):
+    """Takes the feature out of the input and out of the target."""
+    base = _losses(W, b, x, importance)
+    keep = torch.arange(x.shape[-1])
+    return _each(W, lambda i: _mean_where(_losses(W, b, x * (keep != i), importance) - base, x[..., i] > 0))
+
+
+@wrong("loss_saved", mistake="sum_not_mean")
+def summed_rises(W, b, x, importance):
+    """The sum of the rises."""
+    base = _losses(W, b, x, importance)
+    return _each(W, lambda i: ((_losses(_without(W, i), b, x, importance) - base) * (x[..., i] > 0)).sum(0))
+
+
+@wrong("loss_saved", mistake="clipped_at_zero")
+def never_negative(W, b, x, importance):
+    """No feature may cost more than it saves."""
+    base = _losses(W, b, x, importance)
+    rise = _each(W, lambda i: _mean_where(_losses(_without(W, i), b, x, importance) - base, x[..., i] > 0))
+    return rise.clamp_min(0)
+
+
+@wrong("loss_saved", mistake="input_zeroed")
 def input_ablated(W, b, x, importance):
     """Takes the feature out of the input instead of out of the weights."""
     base = _losses(W, b, x, importance)
@@ -826,16 +875,28 @@ def the_saving(capacity, worth, kurtosis):
     return (kurtosis - 1) * worth.square() - _least(capacity, worth, kurtosis)
 
 
-@wrong("marginal_value", fails="test_marginal_by_hand")
+@wrong("marginal_value", mistake="two_lost")
 def factor_two_lost(capacity, worth, kurtosis):
-    """The factor of 2 is lost."""
+    """The factor of 2 is lost at the end."""
     return _best(capacity, worth, kurtosis).square()
 
 
-@wrong("marginal_value", fails="test_marginal_by_hand")
+@wrong("marginal_value", mistake="two_lost")
+def two_lost_in_the_loss(capacity, worth, kurtosis):
+    """The factor of 2 is lost in the loss, and so in the best length, too."""
+    return (worth * (kurtosis - 1) / ((kurtosis - 1) * capacity + (1 - capacity))).square()
+
+
+@wrong("marginal_value", mistake="kurtosis_not_reduced")
 def kurtosis_for_variance(capacity, worth, kurtosis):
     """Kurtosis in place of kurtosis - 1."""
     return _best(capacity, worth, kurtosis + 1).square() * 2
+
+
+@wrong("marginal_value", mistake="nothing_at_zero")
+def guarded_by_zero(capacity, worth, kurtosis):
+    """0 where there is no capacity."""
+    return torch.where(capacity > 0, 2 * _best(capacity, worth, kurtosis).square(), 0)
 
 
 @wrong("marginal_value", fails="test_marginal_by_hand")

@@ -84,8 +84,13 @@ def test_dimensionality_lengths(feature_dimensionality):
     W = torch.tensor([[[1.0, 3.0]]])
     given = "one hidden unit, W = [1, 3]"
     got = expect_tensor(feature_dimensionality(W), what="the dimensionality", given=given, shape=(1, 2))
-    normalised = [torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 4.5]])]
-    name = "all_normalised" if any(_like(got, each) for each in normalised) else None
+    looks = {
+        (0.5, 0.5): "all_normalised",  # or a sum over i: 9 / (9 + 9)
+        (0.5, 4.5): "all_normalised",
+        (0.25, 0.75): "absolute_not_squared",  # 1 / (1 + 3)
+        (0.25, 2.25): "absolute_not_squared",
+    }
+    name = next((what for value, what in looks.items() if _like(got, torch.tensor([value]))), None)
     # 1 / (1 + 9) and 9 / (9 + 1)
     expect_close(got, torch.tensor([[0.1, 0.9]]), what="the dimensionality", given=given, mistake=name)
 
@@ -176,7 +181,7 @@ def test_polytope_corners(polytope_vectors, name):
         known = "no_twist" if boxed else "wrong_height" if uneven else None
     expect_close(
         others, torch.tensor(cosines, dtype=torch.float64).expand(shape[1], -1),
-        what="the cosines of each corner with the others, sorted", given=f'"{name}"', atol=1e-4, mistake=known,
+        what="the sorted cosines of each corner with the others", given=f'"{name}"', atol=1e-4, mistake=known,
     )  # fmt: skip
 
 
@@ -273,13 +278,13 @@ def test_capacity_zero(capacity, which):
 
 @title("Neighbours on opposite sides do not cancel")
 def test_capacity_opposite(capacity):
-    W = torch.tensor([[[1.0, 0.5, -0.5]]])
-    given = "one hidden unit, W = [1, 0.5, -0.5]"
+    W = torch.tensor([[[1.0, 0.5, -0.25]]])
+    given = "one hidden unit, W = [1, 0.5, -0.25]"
     got = expect_tensor(capacity(W), what="the capacity", given=given, shape=(1, 3))
-    cancelled = bool((got[0, 0] - 1).abs() < 1e-4)
-    # 1 / (1 + 1/4 + 1/4); (1/16) / (1/4 + 1/16 + 1/16)
+    cancelled = _like(got, torch.tensor([[0.64, 0.16, 0.04]]))  # 1 / (1 + 1/2 - 1/4)^2, and so on
+    # 1 / (1 + 1/4 + 1/16); (1/16) / (1/4 + 1/16 + 1/64)
     expect_close(
-        got, torch.tensor([[2 / 3, 1 / 6, 1 / 6]]), what="the capacity", given=given,
+        got, torch.tensor([[16 / 21, 4 / 21, 1 / 21]]), what="the capacity", given=given,
         mistake="squared_after_sum" if cancelled else None,
     )  # fmt: skip
 
@@ -423,17 +428,32 @@ def _slow_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor) -> Tensor:
     return losses
 
 
-def _slow_saved(W: Tensor, b: Tensor, x: Tensor, importance: Tensor) -> Tensor:
+def _slow_saved(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, how: str = "") -> Tensor:
+    """What each feature saves; ``how`` names a mistake to make."""
     base = _slow_losses(W, b, x, importance)
     saved = torch.zeros(W.shape[0], W.shape[2], dtype=W.dtype)
     for f in range(W.shape[2]):
-        without = W.clone()
-        without[:, :, f] = 0
-        rise = _slow_losses(without, b, x, importance) - base
+        fewer_W, fewer_b, fewer_x = W.clone(), b.clone(), x.clone()
+        if not how.startswith("input_zeroed"):
+            fewer_W[:, :, f] = 0
+        if how == "bias_zeroed":
+            fewer_b[:, f] = 0
+        if how.startswith("input_zeroed"):
+            fewer_x[:, :, f] = 0
+        rise = _slow_losses(fewer_W, fewer_b, fewer_x, importance) - base
+        if how == "input_zeroed":  # the target stays
+            hidden = torch.einsum("nhf,bnf->bnh", W, fewer_x)
+            output = (torch.einsum("nhf,bnh->bnf", W, hidden) + b).clamp_min(0)
+            rise = (importance * (x - output) ** 2).sum(dim=-1) - base
         for i in range(W.shape[0]):
             chosen = [float(rise[n, i]) for n in range(len(x)) if x[n, i, f] > 0]
-            saved[i, f] = sum(chosen) / len(chosen) if chosen else 0.0
-    return saved
+            total = sum(chosen)
+            if chosen:
+                saved[i, f] = total if how == "sum_not_mean" else total / len(chosen)
+    return saved.clamp_min(0) if how == "clipped_at_zero" else saved
+
+
+_SLIPS = ("input_zeroed", "input_zeroed, target too", "bias_zeroed", "sum_not_mean", "clipped_at_zero")
 
 
 def _some(instance: int, hidden: int, feature: int, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -461,11 +481,9 @@ def test_saved_whole_loss(loss_saved):
     given = "a digon, W = [1, -1], both features present with sizes 0.5 and 0.25"
     got = expect_tensor(loss_saved(W, b, x, torch.ones(2)), what="the loss saved", given=given, shape=(1, 2))
     # with both: errors 0.25 and 0.25, loss 0.125; without 0: errors 0.5 and 0; without 1: errors 0 and 0.25
-    own_only = _like(got, torch.tensor([[0.1875, 0.0]]))
-    expect_close(
-        got, torch.tensor([[0.125, -0.0625]]), what="the loss saved", given=given,
-        mistake="only_own_error" if own_only else None,
-    )  # fmt: skip
+    looks = {(0.1875, 0.0): "only_own_error", (0.125, 0.0): "clipped_at_zero"}
+    name = next((what for value, what in looks.items() if _like(got, torch.tensor([value]))), None)
+    expect_close(got, torch.tensor([[0.125, -0.0625]]), what="the loss saved", given=given, mistake=name)
 
 
 @title("A feature that is never present saves 0")
@@ -500,6 +518,9 @@ def test_saved_random(loss_saved, shape):
         name = "turned_round"
     elif _like(got, plain) and not _like(plain, right):
         name = "importance_left_out"
+    elif not _like(got, right):
+        slips = ((each, _slow_saved(W, b, x, importance, how=each)) for each in _SLIPS)
+        name = next((each.split(",")[0] for each, value in slips if _like(got, value)), None)
     expect_close(got, right, what="the loss saved", given=given, rtol=1e-5, atol=1e-7, mistake=name)
 
 
@@ -540,15 +561,24 @@ def _slow_loss(capacity: float, worth: float, kurtosis: float) -> float:
 
 def _known(got: Tensor, capacity: Tensor, worth: Tensor, kurtosis: float) -> str | None:
     """The known mistake that an answer looks like."""
-    loss = worth**2 * (kurtosis - 1) * 2 * (1 - capacity) / ((kurtosis - 1) * capacity + 2 * (1 - capacity))
-    right = 2 * (worth * (kurtosis - 1) / ((kurtosis - 1) * capacity + 2 * (1 - capacity))) ** 2
-    looks = {
-        "length_held_fixed": 2 * worth**2 / capacity**2,
-        "negative": -right,
-        "loss_not_slope": loss,
-        "loss_not_slope ": (kurtosis - 1) * worth**2 - loss,
-    }
-    return next((name.strip() for name, value in looks.items() if _like(got, value)), None)
+
+    def g_over_c(k: float, two: float) -> Tensor:
+        return worth * k / (k * capacity + two * (1 - capacity))
+
+    k = kurtosis - 1
+    loss = worth**2 * k * 2 * (1 - capacity) / (k * capacity + 2 * (1 - capacity))
+    right = 2 * g_over_c(k, 2) ** 2
+    looks = [
+        ("length_held_fixed", 2 * worth**2 / capacity**2),
+        ("negative", -right),
+        ("loss_not_slope", loss),
+        ("loss_not_slope", k * worth**2 - loss),
+        ("kurtosis_not_reduced", 2 * g_over_c(kurtosis, 2) ** 2),
+        ("two_lost", right / 2),
+        ("two_lost", g_over_c(k, 1) ** 2),
+        ("two_lost", 2 * g_over_c(k, 1) ** 2),
+    ]
+    return next((name for name, value in looks if _like(got, value)), None)
 
 
 @title("Half a dimension, by hand")
@@ -567,8 +597,9 @@ def test_marginal_at_zero(marginal_value):
     given = "C = 0, worth 1 and 2, kurtosis 4"
     got = marginal_value(torch.zeros(1, 2), torch.tensor([1.0, 2.0]), 4.0)
     _not_nan(got, given, "nan_at_zero")
+    name = "nothing_at_zero" if isinstance(got, Tensor) and _like(got, torch.zeros(1, 2)) else None
     # the loss is 3 v^2 at C = 0 and falls by (kurtosis - 1)^2 v^2 / 2 for each C
-    expect_close(got, torch.tensor([[4.5, 18.0]]), what="the marginal value", given=given)
+    expect_close(got, torch.tensor([[4.5, 18.0]]), what="the marginal value", given=given, mistake=name)
 
 
 @title("A whole dimension: 2 v², whatever the kurtosis")
