@@ -149,14 +149,15 @@ def test_strips_keep_their_points_over_their_own_names():
 
 
 def test_capacity_panels_show_where_runs_are_and_how_many_where_they_differ():
-    trained = torch.tensor([[[1.0, 0.5], [1.0, 0.5], [0.999, 0.0]], [[0.2, 0.1], [0.2, 0.1], [0.2, 0.1]]])
+    trained = torch.tensor([[[1.0, 0.6], [1.0, 0.6], [0.999, 0.0]], [[0.2, 0.1], [0.2, 0.1], [0.2, 0.1]]])
     figure = capacity_panels(trained, torch.rand(2, 2), 2 * trained, ["one", "two"])
     first, first_prices, second, _ = (trace for trace in figure.data if trace.mode == "markers+text")
     assert list(first.x) == [0, 1, 1]
-    assert list(first.y) == pytest.approx([0.9997, 0.0, 0.5])
-    assert list(first.text) == ["", "1", "2"]  # runs that agree need no number
+    assert list(first.y) == pytest.approx([0.9997, 0.0, 0.6])
+    # runs that agree need no number; the numbers of every other feature stand a line further off
+    assert list(first.text) == ["", "1<br>", "<br>2"]
     assert list(first.customdata) == [3, 1, 2]
-    assert list(first_prices.y) == pytest.approx([1.9993, 0.0, 1.0])
+    assert list(first_prices.y) == pytest.approx([1.9993, 0.0, 1.2])
     assert not any(first_prices.text)
     assert (list(second.x), list(second.text)) == ([0, 1], ["", ""])
     assert sum(trace.mode == "lines" for trace in figure.data) == 2
