@@ -708,7 +708,12 @@ def test_crossing_first(crossing):
 
 @title("They never meet: nan")
 def test_crossing_none(crossing):
-    for first, second in (([0.0, 1.0, 0.5], [2.0, 3.0, 1.0]), ([5.0, 4.0, 3.0], [1.0, 1.0, 2.0])):
+    curves = (
+        ([0.0, 1.0, 0.5], [2.0, 3.0, 1.0]),
+        ([5.0, 4.0, 3.0], [1.0, 1.0, 2.0]),
+        ([0.5, 0.25, 0.5], [0.25, 0.125, 0.375]),  # close to each other throughout
+    )
+    for first, second in curves:
         got = _cross(crossing, [0.0, 1.0, 2.0], first, second)
         given = f"the curves {first} and {second}, which never meet"
         expect_close(got, math.nan, what="the place", given=given, mistake="no_crossing")

@@ -447,6 +447,19 @@ def test_pairs_options(find_asymmetric_pairs):
         )
 
 
+@title("Twice as strongly is enough, unless another ratio is asked for")
+def test_pairs_default(find_asymmetric_pairs):
+    for scale, right in ((1.25, 1), (0.75, 0)):
+        W_in, W_out = _design(read_i=scale, write_j=scale)
+        reads, writes = [scale, -0.5], [0.5, scale]
+        found = _found(find_asymmetric_pairs(W_in, W_out), (1, 1, 2, 2), f"reads {reads}")
+        expect(
+            int(found.sum()) == right,
+            f"A neuron that reads {reads} and writes {writes}, without a ratio given: "
+            f"{right} should be found; yours are {int(found.sum())}.",
+        )
+
+
 @title("A ratio that is just reached counts")
 def test_pairs_boundary(find_asymmetric_pairs):
     W_in, W_out = _design()
