@@ -122,9 +122,17 @@ def null_histogram(
 
 
 def aligned(
-    x: Float[Tensor, "point"], series: dict[str, Float[Tensor, "run point"]], *, xaxis: str, logarithmic: bool = True
+    x: Float[Tensor, "point"],
+    series: dict[str, Float[Tensor, "run point"]],
+    *,
+    xaxis: str,
+    logarithmic: bool = True,
+    panel: int = 200,
 ) -> go.Figure:
-    """Panels above each other with one horizontal axis: a dot for every run, a line through the means."""
+    """Panels above each other with one horizontal axis: a dot for every run, a line through the means.
+
+    Each panel is ``panel`` pixels high.
+    """
     figure = make_subplots(rows=len(series), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     for row, (name, values) in enumerate(series.items(), start=1):
         colour = style.PALETTE[row - 1]
@@ -141,7 +149,7 @@ def aligned(
     if logarithmic:
         figure.update_xaxes(type="log", tickvals=[tick for tick in _TICKS if tick <= float(x.max()) * 1.01])
     figure.update_xaxes(title_text=xaxis, row=len(series), col=1)
-    figure.update_layout(width=680, height=200 * len(series) + 90, margin={"t": 24, "l": 80})
+    figure.update_layout(width=680, height=panel * len(series) + 90, margin={"t": 24, "l": 80})
     return figure
 
 
@@ -192,8 +200,13 @@ def polygon_ladder(
     loss: Float[Tensor, "point"],
     estimate: dict[str, tuple[Float[Tensor, "point"], Float[Tensor, "point"]]],
     names: Sequence[str],
+    *,
+    most: float | None = None,
 ) -> go.Figure:
-    """Above, the polygons with their names; below, loss against estimate, with error bars, one colour a setting."""
+    """Above, the polygons with their names; below, loss against estimate, with error bars, one colour a setting.
+
+    A dashed line stands at ``most``, the largest coefficient that is possible.
+    """
     count = len(shapes)
     figure = make_subplots(
         rows=2, cols=count, specs=[[{}] * count, [{"colspan": count}, *[None] * (count - 1)]],
@@ -225,6 +238,8 @@ def polygon_ladder(
             marker={"size": 9, "color": style.PALETTE[index], "symbol": ["circle", "square", "diamond"][index % 3]},
             hovertemplate="%{text}: estimate %{x:.2f}, loss %{y:.4f}<extra></extra>", row=2, col=1,
         )  # fmt: skip
+    if most is not None:
+        figure.add_vline(most, line={"color": style.GREY, "width": 2, "dash": "dash"}, row=2, col=1)
     figure.update_xaxes(title_text="estimated local learning coefficient", row=2, col=1)
     figure.update_yaxes(title_text="loss", row=2, col=1)
     figure.update_annotations(font_size=13)

@@ -107,11 +107,12 @@ def gibbs_estimate(
     n_beta: float,
     localization: float,
 ) -> float:
-    """What a perfect sampler would report for a loss of one parameter, minimal at 0.
+    """What a perfect sampler would report for a loss of one parameter, at w* = 0.
 
-    ``w`` are evenly spaced points, 0 among them, and ``loss`` is the loss there. The
-    density is proportional to exp(-n_beta * loss - localization * w² / 2). Returns
-    n_beta times the mean loss under it, minus the loss at w = 0.
+    ``w`` are evenly spaced points and ``loss`` is the loss there; the point nearest to
+    0 stands for w*, exactly 0 or not. The density is proportional to
+    exp(-n_beta * loss - localization * w² / 2). Returns n_beta times the difference
+    between the mean loss under it and the loss at w*.
     """
     exponent = -n_beta * loss - localization * w.square() / 2
     density = torch.softmax(exponent, dim=0)
@@ -156,9 +157,9 @@ def estimate_llc(
 
     Every chain starts at its own row of ``w_star`` and takes ``n_steps`` SGLD steps.
     ``loss_and_gradient(w)`` gives the loss of every chain, ``(chain,)``, and its
-    gradient, ``(chain, parameter)``. Returns n_beta times the mean of the loss, over
-    the steps after the first ``burn_in``, minus the loss at ``w_star``.
-    ``on_step(step, loss)`` is called at every step.
+    gradient, ``(chain, parameter)``. Returns n_beta times the difference between the
+    mean of the loss, over the steps after the first ``burn_in``, and the loss at
+    ``w_star``. ``on_step(step, loss)`` is called at every step.
     """
     start, _ = loss_and_gradient(w_star)
     start = start.clone()
