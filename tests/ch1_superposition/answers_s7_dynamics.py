@@ -308,6 +308,50 @@ def p_as_a_tensor(moves, falls):
     return found, 1 - (found < found[0]).double().mean()
 
 
+@right("shift_test")
+def lengths_at_the_end(moves, falls):
+    """Centres, multiplies, and divides by both lengths."""
+    a, b = moves - moves.mean(0), falls - falls.mean(0)
+    scale = a.norm(dim=0) * b.norm(dim=0)
+    scale = torch.where(scale > 0, scale, 1)
+    found = torch.stack([((a.roll(s, 0) * b).sum(0) / scale).mean() for s in range(len(a))])
+    return found, (found >= found[0]).double().mean().item()
+
+
+@right("shift_test")
+def a_little_in_the_scale(moves, falls):
+    """The same, with 1e-8 against a division by zero."""
+    a, b = moves - moves.mean(0), falls - falls.mean(0)
+    scale = a.norm(dim=0) * b.norm(dim=0) + 1e-8
+    found = torch.stack([((a.roll(s, 0) * b).sum(0) / scale).mean() for s in range(len(a))])
+    return found, (found >= found[0]).double().mean().item()
+
+
+@right("shift_test")
+def rolls_first(moves, falls):
+    """Rolls what it was given, then centres."""
+    found = []
+    for s in range(len(moves)):
+        rolled = moves.roll(s, 0)
+        a, b = rolled - rolled.mean(0), falls - falls.mean(0)
+        scale = (a.square().sum(0) * b.square().sum(0)).sqrt()
+        found.append(torch.nan_to_num((a * b).sum(0) / scale).mean())
+    correlation = torch.stack(found)
+    return correlation, (correlation >= correlation[0]).double().mean().item()
+
+
+@right("shift_test")
+def cosine_of_rolled(moves, falls):
+    """Rolls, and takes the cosine of the centred series."""
+    found = []
+    for s in range(len(moves)):
+        a = moves.roll(s, 0)
+        cosine = torch.cosine_similarity(a - a.mean(0), falls - falls.mean(0), dim=0)
+        found.append(cosine.mean())
+    correlation = torch.stack(found)
+    return correlation, (correlation >= correlation[0]).double().mean().item()
+
+
 # --- adversarial_direction ---------------------------------------------------------------------
 
 
@@ -800,6 +844,14 @@ def single_precision(w, gradient, w_star, *, epsilon, n_beta, localization, gene
     return (w + epsilon / 2 * drift + epsilon**0.5 * _normal(w, generator)).float()
 
 
+@wrong("sgld_step", fails="test_sgld_dtype")
+def double_noise(w, gradient, w_star, *, epsilon, n_beta, localization, generator=None):
+    """Noise in float64, whatever w is."""
+    noise = torch.randn(w.shape, generator=generator, dtype=torch.float64)
+    drift = -n_beta * gradient + localization * (w_star - w)
+    return w + epsilon / 2 * drift + epsilon**0.5 * noise
+
+
 @right("sgld_step")
 def term_by_term(w, gradient, w_star, *, epsilon, n_beta, localization, generator=None):
     """One term after the other."""
@@ -1071,6 +1123,78 @@ def no_n_beta_in_the_step(
         generator=generator,
     )
     return n_beta * (losses[burn_in:].mean(0) - start)
+
+
+@wrong("estimate_llc", mistake="off_by_one")
+def first_step_lost(
+    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
+):
+    """Counts from the step after `burn_in`, and divides as if it had all."""
+    losses, start = _run(
+        loss_and_gradient,
+        w_star,
+        n_steps,
+        on_step,
+        epsilon=epsilon,
+        n_beta=n_beta,
+        localization=localization,
+        generator=generator,
+    )
+    return n_beta * (losses[burn_in + 1 :].sum(0) / (n_steps - burn_in) - start)
+
+
+@wrong("estimate_llc", mistake="off_by_one")
+def one_step_fewer(
+    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
+):
+    """Counts from the step after `burn_in`, and divides by as many."""
+    losses, start = _run(
+        loss_and_gradient,
+        w_star,
+        n_steps,
+        on_step,
+        epsilon=epsilon,
+        n_beta=n_beta,
+        localization=localization,
+        generator=generator,
+    )
+    return n_beta * (losses[burn_in + 1 :].sum(0) / (n_steps - burn_in - 1) - start)
+
+
+@wrong("estimate_llc", mistake="off_by_one")
+def one_step_early(
+    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
+):
+    """Counts one step of the burn-in as well."""
+    losses, start = _run(
+        loss_and_gradient,
+        w_star,
+        n_steps,
+        on_step,
+        epsilon=epsilon,
+        n_beta=n_beta,
+        localization=localization,
+        generator=generator,
+    )
+    return n_beta * (losses[burn_in - 1 :].mean(0) - start)
+
+
+@wrong("estimate_llc", mistake="off_by_one")
+def one_too_many_in_the_sum(
+    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
+):
+    """Counts one step of the burn-in, and divides as if it had not."""
+    losses, start = _run(
+        loss_and_gradient,
+        w_star,
+        n_steps,
+        on_step,
+        epsilon=epsilon,
+        n_beta=n_beta,
+        localization=localization,
+        generator=generator,
+    )
+    return n_beta * (losses[burn_in - 1 :].sum(0) / (n_steps - burn_in) - start)
 
 
 @right("estimate_llc")

@@ -183,11 +183,16 @@ def test_shift_by_hand(shift_test):
 
 @title("The shift moves the first series, later by one each time")
 def test_shift_direction(shift_test):
-    moves, falls = torch.tensor([[1.0], [0], [0], [0], [0]]), torch.tensor([[0.0], [0], [1], [0], [0]])
-    given = "moves = 1, 0, 0, 0, 0 and falls = 0, 0, 1, 0, 0"
+    moves, falls = torch.tensor([[1.0], [0], [0], [0], [0]]), torch.tensor([[3.0], [1], [10], [2], [0]])
+    given = "moves = 1, 0, 0, 0, 0 and falls = 3, 1, 10, 2, 0"
     correlation, p = _pair(shift_test(moves, falls), 5, given)
-    expect_close(correlation, torch.tensor([-0.25, -0.25, 1, -0.25, -0.25]), what="the correlations", given=given)
-    expect(abs(p - 1) < 1e-6, f"Every shift does at least as well as shift 0: p = 1. It is {p:.4g}, for {given}.")
+    # Shift s brings the peak to interval s: what is left of the sum is the s-th fall above the mean of all, 3.2. No
+    # two are alike, so that rounding decides nothing.
+    above = torch.tensor([-0.2, -2.2, 6.8, -1.2, -3.2])
+    right = above / math.sqrt(0.8 * 62.8)
+    expect_close(correlation, right, what="the correlations", given=given)
+    message = f"Shifts 0 and 2 do at least as well as shift 0: p = 2/5. It is {p:.4g}, for {given}."
+    expect(abs(p - 0.4) < 1e-6, message)
 
 
 @title("What does worse than all others is not significant")
@@ -662,9 +667,10 @@ def test_sgld_epsilon_per_chain(sgld_step):
 
 @title("dtype is kept")
 def test_sgld_dtype(sgld_step):
-    w = torch.zeros(2, 3, dtype=torch.float64)
-    got = sgld_step(w, w, w, epsilon=0.1, n_beta=1.0, localization=1.0, generator=torch.Generator().manual_seed(6))
-    expect_dtype(got, torch.float64, what="the step", given="w in float64")
+    for dtype in (torch.float64, torch.float32):
+        w = torch.zeros(2, 3, dtype=dtype)
+        got = sgld_step(w, w, w, epsilon=0.1, n_beta=1.0, localization=1.0, generator=torch.Generator().manual_seed(6))
+        expect_dtype(got, dtype, what="the step", given=f"w in {str(dtype).removeprefix('torch.')}")
 
 
 # --- estimate_llc ------------------------------------------------------------------------------
@@ -805,3 +811,44 @@ def test_llc_generator_and_on_step(estimate_llc):
     expect(same, "Two runs with generators of the same seed gave different estimates: is the generator passed on?")
     message = f"on_step should be called with 0, 1, …, 11 and the losses; it was called with {told[:3]} …"
     expect(told == [(step, (3,)) for step in range(12)], message)
+
+
+@title("A loss that is the same everywhere gives exactly 0")
+def test_llc_flat(estimate_llc):
+    def flat(w: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full((len(w),), 5.0, dtype=w.dtype), torch.zeros_like(w)
+
+    got = _estimate(estimate_llc, 3, 2, flat, n_steps=60, burn_in=50)
+    message = (
+        f"The loss is 5 everywhere, so its mean is 5 and the estimate 0, with 60 steps and a burn-in of 50; "
+        f"it is {show(got)}."
+    )
+    # a sum of nine or eleven losses over ten of them, or of ten over nine or eleven: 20 times 5 times a tenth, about
+    slip = bool(((got.abs() > 9) & (got.abs() < 11.5)).all())
+    expect(bool((got.abs() < 1e-6).all()), message, mistake="off_by_one" if slip else None)
+
+
+@title("The mean holds every step after the burn-in, and no other")
+def test_llc_window(estimate_llc):
+    places: dict[tuple[float, ...], Tensor] = {}
+
+    def watched(w: Tensor) -> tuple[Tensor, Tensor]:
+        places.setdefault(tuple(w.flatten().tolist()), w.square().sum(dim=1) / 2)
+        return _bowl(w)
+
+    n_steps, burn_in = 12, 8
+    got = _estimate(estimate_llc, 3, 2, watched, n_steps=n_steps, burn_in=burn_in)
+    losses = torch.stack(list(places.values()))  # in the order in which the places were reached; the first is w*
+
+    def over(first: int, last: int) -> bool:
+        return last <= len(losses) and bool((20 * losses[first:last].mean(dim=0) - got).abs().max() < 1e-6)
+
+    # The loss may be taken before each step or after it: then all four steps are one place further on.
+    right = over(burn_in, n_steps) or over(burn_in + 1, n_steps + 1)
+    lengths = [(first, last) for first in range(burn_in - 1, burn_in + 3) for last in range(n_steps - 1, n_steps + 2)]
+    slip = any(last - first in (3, 5) and over(first, last) for first, last in lengths)
+    message = (
+        f"Of 12 steps with a burn-in of 8 the last 4 count. The estimates are {show(got)}, and n_beta times the mean "
+        f"over these 4 is {show(20 * losses[burn_in:n_steps].mean(dim=0))}."
+    )
+    expect(right, message, mistake="off_by_one" if slip else None)
