@@ -59,6 +59,8 @@ def test_panels_share_their_axis():
     plain = aligned(torch.tensor([0.0, 1.0]), {"a": torch.ones(1, 2)}, xaxis="size", logarithmic=False)
     assert plain.layout.xaxis.type != "log"
     assert list(figure.layout.xaxis2.tickvals) == [1, 2, 5, 10, 20, 50, 100]
+    low = aligned(x, {"a": torch.ones(2, 3), "b": torch.rand(4, 3)}, xaxis="1 / p", panel=150)
+    assert figure.layout.height - low.layout.height == 2 * 50
 
 
 def test_estimates_leave_out_what_is_off_the_scale():
@@ -79,6 +81,13 @@ def test_polygons_and_their_estimates():
     assert list(figure.data[-1].x) == [7.0, 8.0]
     assert list(figure.data[-1].y) == pytest.approx([0.1, 0.05])
     assert list(figure.data[-1].error_x.array) == pytest.approx([0.7, 0.8])
+    assert not figure.layout.shapes
+
+
+def test_the_largest_coefficient_is_a_line():
+    W, b, numbers = torch.eye(2), torch.zeros(2), torch.tensor([1.0])
+    figure = polygon_ladder([W], [b], torch.tensor([0.1]), {"n": (numbers, numbers)}, ["a"], most=3.0)
+    assert [shape.x0 for shape in figure.layout.shapes] == [3.0]
 
 
 def test_chains_are_drawn_over_the_levels():
