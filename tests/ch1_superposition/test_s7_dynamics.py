@@ -233,9 +233,9 @@ def test_shift_instances(shift_test):
 
 @title("An instance in which nothing moves correlates with nothing")
 def test_shift_constant(shift_test):
-    moves = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 3.0]])
-    falls = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 0.0], [0.0, 3.0]])
-    given = "two instances, the first of which never moves"
+    moves = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    falls = torch.tensor([[1.0, 0.0, 1.0], [2.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
+    given = "three instances: in the first nothing moves, in the last nothing moves and the loss falls evenly"
     correlation, _ = _pair(shift_test(moves, falls), 4, given)
     message = f"For {given}, the correlations are {show(correlation)}."
     expect(bool(correlation.isfinite().all()), message, mistake="constant_is_nan")
