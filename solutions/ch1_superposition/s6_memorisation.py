@@ -27,7 +27,7 @@ def sample_dataset(
     Each feature of a point is present with its own probability, and then uniform on
     [0, 1]. A point without any feature is thrown away and drawn anew. Then every point
     is divided by its length. All randomness comes from ``generator``, or from torch's
-    own if there is none.
+    own if there is none. The points have the dtype of ``feature_probability``.
     """
     chance = feature_probability.expand(n_samples, -1)
     points, missing = [], n_samples
@@ -65,7 +65,8 @@ def memorising_weights(
     """Weights ``W`` and ``b`` of a model with two hidden units that returns each x.
 
     The points have length one and no feature in common; there are at least two. Their
-    hidden vectors form a regular polygon, and are as short as they can be.
+    hidden vectors form a regular polygon, and are as short as they can be. ``W`` and
+    ``b`` have the dtype of ``x``.
     """
     T = len(x)
     angle = 2 * math.pi * torch.arange(T, dtype=x.dtype, device=x.device) / T
@@ -78,7 +79,8 @@ def warm_up_cosine(step: int, n_steps: int, warm_up: int) -> float:
     """What the learning rate is multiplied by at ``step``, counted from 0.
 
     (step + 1) / warm_up in the first ``warm_up`` steps; then half a cosine wave, which
-    starts at 1 and would reach 0 at step ``n_steps``.
+    starts at 1 and would reach 0 at step ``n_steps``. ``warm_up`` may be 0: then the
+    cosine begins at once.
     """
     if step < warm_up:
         return (step + 1) / warm_up

@@ -150,7 +150,7 @@ def always_the_same(n_samples, feature_probability, generator=None):
     return _unit(_full(n_samples, feature_probability, torch.Generator().manual_seed(0)))
 
 
-@wrong("sample_dataset", fails="test_dataset_dtype")
+@wrong("sample_dataset", mistake="own_dtype")
 def float32_points(n_samples, feature_probability, generator=None):
     """Works in float32 alone."""
     return _unit(_full(n_samples, feature_probability.float(), generator))
@@ -161,6 +161,18 @@ def signed_sizes(n_samples, feature_probability, generator=None):
     """Sizes from a normal distribution."""
     present = _full(n_samples, feature_probability, generator) > 0
     return _unit(present * torch.randn(present.shape, generator=generator, dtype=feature_probability.dtype))
+
+
+@wrong("sample_dataset", mistake="own_dtype")
+def torch_default(n_samples, feature_probability, generator=None):
+    """torch.rand without a dtype: float32."""
+    kept: list[Tensor] = []
+    while sum(map(len, kept)) < n_samples:
+        shape = (n_samples, len(feature_probability))
+        present = torch.rand(shape, generator=generator) < feature_probability
+        x = present * torch.rand(shape, generator=generator)
+        kept.append(x[x.any(dim=1)])
+    return _unit(torch.cat(kept)[:n_samples])
 
 
 @right("sample_dataset")
@@ -211,6 +223,13 @@ def measured_in_rows(W, x):
     """The hidden vectors lie in rows, and are measured so."""
     hidden = x @ W.mT
     return hidden, feature_dimensionality(hidden), feature_dimensionality(W)
+
+
+@wrong("hidden_geometry", mistake="measured_in_rows")
+def transposed_for_the_measure(W, x):
+    """Returns columns, and measures rows."""
+    hidden = W @ x.T
+    return hidden, feature_dimensionality(hidden.transpose(1, 2)), feature_dimensionality(W)
 
 
 @wrong("hidden_geometry", mistake="same_twice")
@@ -362,7 +381,7 @@ def straight_down(step, n_steps, warm_up):
     return 1 - (step - warm_up) / (n_steps - 0.5 * warm_up)
 
 
-@wrong("warm_up_cosine", fails="test_factor_everywhere")
+@wrong("warm_up_cosine", mistake="straight_down")
 def exactly_straight_down(step, n_steps, warm_up):
     """Falls in a straight line: right at both ends and in the middle."""
     if step < warm_up:
@@ -370,7 +389,7 @@ def exactly_straight_down(step, n_steps, warm_up):
     return 1 - (step - warm_up) / (n_steps - warm_up)
 
 
-@wrong("warm_up_cosine", fails="test_factor_cosine")
+@wrong("warm_up_cosine", mistake="quarter_cosine")
 def quarter_wave(step, n_steps, warm_up):
     """A quarter of a wave: the middle is too high."""
     if step < warm_up:
@@ -391,6 +410,29 @@ def divides_by_warm_up(step, n_steps, warm_up):
     """Fails where there is no warm-up."""
     rise = (step + 1) / warm_up
     return rise if step < warm_up else 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (n_steps - warm_up))
+
+
+@wrong("warm_up_cosine", mistake="one_step_late")
+def one_step_too_long(step, n_steps, warm_up):
+    """<= for <: the warm-up has a step too many."""
+    if step <= warm_up:
+        return (step + 1) / max(1, warm_up)
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (n_steps - warm_up))
+
+
+@wrong("warm_up_cosine", mistake="one_step_late")
+def one_step_too_long_unguarded(step, n_steps, warm_up):
+    """The same, and it fails where there is no warm-up."""
+    if step <= warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (n_steps - warm_up))
+
+
+@wrong("warm_up_cosine", mistake="smaller_of_two")
+def minimum_of_both(step, n_steps, warm_up):
+    """The smaller of the two curves at every step."""
+    rise = (step + 1) / max(1, warm_up)
+    return min(rise, 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (n_steps - warm_up)))
 
 
 @right("warm_up_cosine")
@@ -619,11 +661,25 @@ def wrong_sign(x):
     return math.sqrt(square) * _directions(len(x), x) @ x, (square - 1) * x.sum(0)
 
 
-@wrong("memorising_weights", fails="test_memorise_exact")
+@wrong("memorising_weights", mistake="bias_of_mean")
 def bias_is_a_mean(x):
     """The mean over points instead of the sum."""
     square = _least(len(x))
     return math.sqrt(square) * _directions(len(x), x) @ x, (1 - square) * x.mean(0)
+
+
+@wrong("memorising_weights", mistake="own_point_lost")
+def silences_the_neighbours(x):
+    """R = 1, and a bias that cuts the neighbours off: the point itself loses as much."""
+    return _directions(len(x), x) @ x, -math.cos(2 * math.pi / len(x)) * x.sum(0)
+
+
+@wrong("memorising_weights", mistake="points_in_float64")
+def directions_in_float32(x):
+    """torch.arange without a dtype."""
+    angle = 2 * math.pi * torch.arange(len(x)) / len(x)
+    square = _least(len(x))
+    return math.sqrt(square) * torch.stack([angle.cos(), angle.sin()]) @ x, (1 - square) * x.sum(0)
 
 
 @wrong("memorising_weights", fails="test_memorise_exact")

@@ -11,10 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from refract.checking.expect import expect, expect_close, expect_dtype, expect_tensor, expect_type, reseed, show
+from refract.checking.expect import (
+    CheckFailure,
+    expect,
+    expect_close,
+    expect_dtype,
+    expect_tensor,
+    expect_type,
+    reseed,
+    show,
+)
 from refract.checking.marks import title
 
-DRAWS = 20_000
+DRAWS = 20_000  # points that a statistical test looks at
 DEVICES = [
     "cpu",
     *(["cuda"] if torch.cuda.is_available() else []),
@@ -39,6 +48,10 @@ def _like(got: object, value: Tensor, atol: float = 1e-4) -> bool:
     if not isinstance(got, Tensor) or got.shape != value.shape:
         return False
     return torch.allclose(got.detach().cpu().double(), value.double(), rtol=1e-3, atol=atol)
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 # --- sample_dataset ------------------------------------------------------------------------------
@@ -146,7 +159,7 @@ def test_dataset_generator(sample_dataset):
     again = _points(sample_dataset, 50, p, seed=3)
     expect(
         torch.equal(first, again),
-        "Two generators with the same seed gave different points.",
+        f"For {show(p)} and two generators with seed 3, the first points were {show(first[0])} and {show(again[0])}.",
         mistake="generator_ignored",
     )
     other = _points(sample_dataset, 50, p, seed=4)
@@ -179,7 +192,13 @@ def test_dataset_rows(sample_dataset):
 
 @title("float64 stays float64")
 def test_dataset_dtype(sample_dataset):
-    expect_dtype(sample_dataset(4, torch.full((5,), 0.5, dtype=torch.float64)), torch.float64, what="the data set")
+    p = torch.full((5,), 0.5, dtype=torch.float64)
+    x = expect_tensor(sample_dataset(4, p, torch.Generator().manual_seed(0)), what="the data set", finite=False)
+    expect(
+        x.dtype == p.dtype,
+        f"With a feature_probability of dtype float64 the points should be float64 too; yours are {_name(x)}.",
+        mistake="own_dtype",
+    )
 
 
 # --- hidden_geometry -----------------------------------------------------------------------------
@@ -200,10 +219,17 @@ def _geometry(hidden_geometry, W: Tensor, x: Tensor, given: str) -> tuple[Tensor
         )
     expect_close(hidden, right, what="the hidden vectors", given=given)
     due = {"points": _slow_shares(right), "features": _slow_shares(W)}
+    among_rows = right.shape[1] != right.shape[2] and _like(of_points, _slow_shares(right.mT))
+    message = (
+        f"For {given}, the dimensionalities of the points should have shape {tuple(due['points'].shape)}; "
+        f"yours have {tuple(right.shape[:2])}."
+    )
+    expect(not among_rows, message, mistake="measured_in_rows")
     swapped = _like(of_points, due["features"]) and _like(of_features, due["points"])
     message = f"For {given}, the dimensionalities of points and features are the wrong way round."
     expect(not swapped or _like(of_points, due["points"]), message, mistake="order_swapped")
-    same = _like(of_points, due["features"]) and not _like(of_points, due["points"])
+    # With one feature alone the columns of W tell nothing: its share is 1, or 0.
+    same = W.shape[2] > 1 and _like(of_points, due["features"]) and not _like(of_points, due["points"])
     message = f"For {given}, what should be the dimensionalities of the points is that of the columns of W."
     expect(not same, message, mistake="same_twice")
     name = "among_columns" if _like(of_points, _among(right, W)) else None
@@ -279,8 +305,23 @@ def _factor(warm_up_cosine, step: int, n_steps: int, warm_up: int) -> float:
     return float(expect_type(got, (float, int), what="the factor", given=given))
 
 
+def _known_slip(step: int, n_steps: int, warm_up: int, right: float, got: float) -> str | None:
+    """The name of the mistake that gives just this factor here, if only one does."""
+    along = (step - warm_up) / (n_steps - warm_up)
+    rise = (step + 1) / warm_up if warm_up else 1.0
+    slips = {
+        "quarter_cosine": math.cos(math.pi / 2 * along) if step >= warm_up else right,
+        "straight_down": 1 - along if step >= warm_up else right,
+        "one_step_late": rise if step == warm_up else right,
+        "smaller_of_two": min(rise, 0.5 + 0.5 * math.cos(math.pi * along)),
+    }
+    names = [name for name, value in slips.items() if abs(value - right) > 1e-4 and abs(value - got) < 1e-6]
+    return names[0] if len(names) == 1 else None
+
+
 def _says(warm_up_cosine, step: int, n_steps: int, warm_up: int, right: float, *, name: str | None = None) -> None:
     got = _factor(warm_up_cosine, step, n_steps, warm_up)
+    name = name or _known_slip(step, n_steps, warm_up, right, got)
     expect(
         abs(got - right) < 1e-6,
         f"For step = {step}, n_steps = {n_steps}, warm_up = {warm_up} the factor should be {right:.4f}; "
@@ -447,6 +488,8 @@ def _memorised(memorising_weights, x: Tensor, given: str) -> tuple[Tensor, Tenso
     own = (x_hat - x)[x > 0].abs().max()
     even = bool((_gaps(W @ x.T) * T / (2 * math.pi) - 1).abs().max() < 1e-3)
     sizes = x.sum(dim=0)
+    others = x_hat[x == 0].max() if bool((x == 0).any()) else torch.zeros(())
+    tolerance = 2e-4 * max(1.0, square)
     name = None
     if bool((b == 0).all()) and T != 4:
         name = "no_bias"
@@ -456,9 +499,15 @@ def _memorised(memorising_weights, x: Tensor, given: str) -> tuple[Tensor, Tenso
         name = "square_not_rooted"
     elif own < 1e-3 and even and bool((length < 0.999 * square**0.5).all()):
         name = "too_short"
+    elif abs(square - 1) > 0.05 and _like(b, (1 - square) * x.mean(dim=0)):
+        name = "bias_of_mean"
+    elif own > tolerance and others < tolerance:
+        name = "own_point_lost"
     expect(
-        bool(off < 2e-4 * max(1.0, square)),
-        f"For {given}, some output is off by {float(off):.3g}. The hidden vectors have lengths {show(length)}.",
+        bool(off < tolerance),
+        f"For {given}, the features of the point that came in are off by up to {float(own):.3g} (first condition), and "
+        f"features that it does not have light up by up to {float(others):.3g} (second condition). "
+        f"The hidden vectors have lengths {show(length)}.",
         mistake=name,
     )
     return W, b
@@ -500,7 +549,13 @@ def test_memorise_spare(memorising_weights):
 
 @title("float64 stays float64")
 def test_memorise_dtype(memorising_weights):
-    W, b = memorising_weights(_apart(5, dtype=torch.float64))
+    x = _apart(5, dtype=torch.float64)
+    try:
+        W, b = memorising_weights(x)
+    except RuntimeError as error:  # the directions in float32, times the points in float64
+        mixed = "dtype" in str(error)
+        message = f"With points in float64, your code stopped: {error}"
+        raise CheckFailure(message, "points_in_float64" if mixed else None) from None
     expect_dtype(W, torch.float64, what="W")
     expect_dtype(b, torch.float64, what="b")
 
