@@ -79,11 +79,13 @@ def stacked_panels(
     log_x: bool = True,
     log_y: Sequence[str] = (),
     marks: Mapping[str, float] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> go.Figure:
     """Panels above each other over one axis. Each has its title on its own axis, and named curves with markers.
 
     A name has the same colour, dash and marker in every panel. Without ``log_x`` the positions are evenly spaced
-    labels. ``log_y`` names panels whose axis is logarithmic; ``marks`` draws a grey line in a panel at a height.
+    labels. ``log_y`` names panels whose axis is logarithmic; ``marks`` draws a grey line in a panel at a height;
+    ``limits`` says from where to where a panel's axis (not a logarithmic one) goes.
     """
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.07)
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
@@ -109,6 +111,8 @@ def stacked_panels(
         figure.update_yaxes(title_text=title, row=row, col=1)
         if title in log_y:
             figure.update_yaxes(type="log", row=row, col=1, tickvals=LOG_TICKS, ticktext=[f"{v:g}" for v in LOG_TICKS])
+        if limits and title in limits:
+            figure.update_yaxes(range=list(limits[title]), row=row, col=1)
         if marks and title in marks:
             figure.add_hline(y=marks[title], line={"color": style.GREY, "width": 1.5}, row=row, col=1)
     if log_x:
@@ -133,7 +137,8 @@ def dimensionality_points(
 ) -> go.Figure:
     """The dimensionality of every data point (left) and feature (right), over the number of data points.
 
-    The line is ``d_hidden`` / T: equal shares for all data points. Below ``FLOOR`` a point is drawn there.
+    The dashed line is ``d_hidden`` / T: equal shares for all data points. The other is the median. Below ``FLOOR`` a
+    point is drawn there.
     """
     figure = make_subplots(
         rows=1, cols=2, subplot_titles=["data points", "features"], shared_yaxes=True, horizontal_spacing=0.05
@@ -151,9 +156,20 @@ def dimensionality_points(
             x=[size for size, _ in points],
             y=[d for _, d in points],
             mode="markers",
-            marker={"color": colour, "size": 5, "opacity": 0.6, "line": {"width": 0}},
+            marker={"color": colour, "size": 5, "opacity": 0.4, "line": {"width": 0}},
             hovertemplate="T = %{x}<br>D = %{y}<extra></extra>",
             showlegend=False,
+            row=1,
+            col=column,
+        )
+        figure.add_scatter(
+            x=list(sizes),
+            y=[float(f"{max(FLOOR, float(each.median())):.3g}") for each in values],
+            mode="lines",
+            line={"color": style.INK, "width": 2.5},
+            name="median",
+            showlegend=column == 1,
+            hovertemplate="T = %{x}<br>median %{y}<extra></extra>",
             row=1,
             col=column,
         )

@@ -48,12 +48,21 @@ def test_panels_without_a_logarithm_have_a_place_for_zero():
     assert figure.layout.xaxis.type == "category"
 
 
+def test_a_panel_may_be_an_enlarged_one():
+    panels = {"loss": {"a": [1, 9, 3]}, "near 1": {"a": [1, 9, 3]}}
+    figure = stacked_panels([1, 2, 3], panels, x_title="T", limits={"near 1": (0.9, 1.1)})
+    assert list(figure.layout.yaxis2.range) == [0.9, 1.1]
+    assert figure.layout.yaxis.range is None
+
+
 def test_dimensionalities_have_their_line():
     data = [torch.tensor([0.5, 0.5, 1e-9]), torch.tensor([0.25, 0.2])]
     figure = dimensionality_points([3, 10], data, [torch.tensor([0.4]), torch.tensor([0.4, 0.1])], 2)
-    left, line, right, _ = figure.data
+    left, median, line, right, _, _ = figure.data
     assert list(zip(left.x, left.y, strict=True)) == [(3, FLOOR), (3, 0.5), (10, 0.2), (10, 0.25)]
     assert list(zip(line.x, line.y, strict=True)) == [(3, pytest.approx(2 / 3)), (10, pytest.approx(0.2))]
+    assert list(zip(median.x, median.y, strict=True)) == [(3, 0.5), (10, 0.2)]
+    assert (median.name, median.showlegend) == ("median", True)
     assert (line.name, line.showlegend) == ("2 / T", True)
     assert list(zip(right.x, right.y, strict=True)) == [(3, 0.4), (10, 0.1), (10, 0.4)]
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
