@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -154,8 +155,18 @@ def draw(figures: dict[str, str]) -> dict[str, bytes]:
                 "Install Chromium or Chrome; set BROWSER_PATH if it is in an unusual place.",
             ) from error
         for name in figures:
-            drawn[name] = (Path(scratch) / f"{name}.png").read_bytes()
+            drawn[name] = few_colours((Path(scratch) / f"{name}.png").read_bytes())
     return drawn
+
+
+def few_colours(png: bytes) -> bytes:
+    """The picture with a palette of at most 256 colours: to the eye the same, and a quarter of the size."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def attach(notebook: NotebookNode, drawn: dict[str, bytes]) -> None:

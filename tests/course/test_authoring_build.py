@@ -375,6 +375,14 @@ def test_a_worked_notebook_is_small_enough(paths):
     assert paths.worked.stat().st_size < 2_000_000
 
 
+def test_pictures_of_figures_have_a_palette(paths):
+    from PIL import Image
+
+    pictures = sorted(paths.figures.glob("*.png"))
+    assert pictures
+    assert {Image.open(picture).mode for picture in pictures} == {"P"}
+
+
 def test_a_worked_notebook_keeps_to_the_compute_contract(paths):
     notebook = nbformat.read(paths.worked, as_version=4)
     seconds = {
@@ -433,3 +441,24 @@ def test_the_notebooks_say_which_section_they_are(paths):
 def test_the_toy_is_what_these_tests_think():
     for text, old in ((SOURCE, "Read on;"), (REFERENCE, "+= number"), (TOOLS, "START = ZERO"), (DEEPER, "ZERO = 0")):
         assert text.count(old) == 1
+
+
+def test_a_picture_with_few_colours_looks_the_same():
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from refract.authoring.execute import few_colours
+
+    across, down = np.meshgrid(np.arange(300), np.arange(200))
+    pixels = np.stack([across % 256, down, 0 * down, 255 + 0 * down], axis=-1).astype("uint8")
+    pixels[:, :100] = (255, 255, 255, 255)
+    before = io.BytesIO()
+    Image.fromarray(pixels).save(before, "PNG")
+    after = few_colours(before.getvalue())
+    seen = np.asarray(Image.open(io.BytesIO(after)).convert("RGB"), dtype=float)
+    assert seen.shape == (200, 300, 3)
+    assert len(np.unique(seen.reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(seen - pixels[..., :3]).mean() < 6
+    assert (seen[:, :100] == 255).all()
