@@ -894,74 +894,30 @@ def _run(loss_and_gradient, w_star, n_steps, on_step, **options):
 
 
 @wrong("estimate_llc", mistake="burn_in_counts")
-def burn_in_ignored(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def burn_in_ignored(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Averages over all steps."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses.mean(0) - start)
 
 
 @wrong("estimate_llc", mistake="burn_in_counts")
-def early_steps(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def early_steps(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Keeps the burn-in and drops the rest."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[: n_steps - burn_in].mean(0) - start)
 
 
 @wrong("estimate_llc", mistake="start_not_subtracted")
-def mean_only(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def mean_only(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Does not subtract the loss at w*."""
-    losses, _ = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, _ = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * losses[burn_in:].mean(0)
 
 
 @wrong("estimate_llc", mistake="n_beta_left_out")
-def rise_only(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def rise_only(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Forgets the factor in front."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return losses[burn_in:].mean(0) - start
 
 
@@ -982,20 +938,9 @@ def spring_follows(
 
 
 @wrong("estimate_llc", mistake="chains_averaged")
-def one_for_all(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def one_for_all(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """The mean over chains, for each."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     found = n_beta * (losses[burn_in:].mean(0) - start)
     return found.mean().expand_as(found).clone()
 
@@ -1019,57 +964,24 @@ def always_from_home(
 
 
 @wrong("estimate_llc", fails="test_llc_bowl")
-def divides_by_all(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def divides_by_all(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Sums after the burn-in, divides by all steps."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in:].sum(0) / n_steps - start)
 
 
 @wrong("estimate_llc", fails="test_llc_bowl")
-def last_only(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def last_only(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """The highest loss instead of the mean."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in:].amax(0) - start)
 
 
 @wrong("estimate_llc", fails="test_llc_start")
-def from_nought(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def from_nought(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Starts every chain at 0."""
     nought = torch.zeros_like(w_star)
-    losses, start = _run(
-        loss_and_gradient,
-        nought,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, nought, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in:].mean(0) - start)
 
 
@@ -1092,126 +1004,51 @@ def generator_dropped(
 
 
 @wrong("estimate_llc", fails="test_llc_generator_and_on_step")
-def silent(loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None):
+def silent(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Never calls on_step."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        None,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, None, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in:].mean(0) - start)
 
 
 @wrong("estimate_llc", fails="test_llc_bowl")
-def no_n_beta_in_the_step(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def no_n_beta_in_the_step(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """The chain does not know of n_beta."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=1.0,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=1.0, **chain)
     return n_beta * (losses[burn_in:].mean(0) - start)
 
 
 @wrong("estimate_llc", mistake="off_by_one")
-def first_step_lost(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def first_step_lost(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Counts from the step after `burn_in`, and divides as if it had all."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in + 1 :].sum(0) / (n_steps - burn_in) - start)
 
 
 @wrong("estimate_llc", mistake="off_by_one")
-def one_step_fewer(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def one_step_fewer(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Counts from the step after `burn_in`, and divides by as many."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in + 1 :].sum(0) / (n_steps - burn_in - 1) - start)
 
 
 @wrong("estimate_llc", mistake="off_by_one")
-def one_step_early(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def one_step_early(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Counts one step of the burn-in as well."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in - 1 :].mean(0) - start)
 
 
 @wrong("estimate_llc", mistake="off_by_one")
-def one_too_many_in_the_sum(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def one_too_many_in_the_sum(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Counts one step of the burn-in, and divides as if it had not."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in - 1 :].sum(0) / (n_steps - burn_in) - start)
 
 
 @right("estimate_llc")
-def keeps_all(
-    loss_and_gradient, w_star, *, epsilon, n_beta, localization, n_steps, burn_in, generator=None, on_step=None
-):
+def keeps_all(loss_and_gradient, w_star, *, n_beta, n_steps, burn_in, on_step=None, **chain):
     """Keeps every loss and averages at the end."""
-    losses, start = _run(
-        loss_and_gradient,
-        w_star,
-        n_steps,
-        on_step,
-        epsilon=epsilon,
-        n_beta=n_beta,
-        localization=localization,
-        generator=generator,
-    )
+    losses, start = _run(loss_and_gradient, w_star, n_steps, on_step, n_beta=n_beta, **chain)
     return n_beta * (losses[burn_in:] - start).mean(dim=0)
 
 

@@ -40,6 +40,15 @@ def _uniform(x: Tensor) -> float:
     return float((ordered - (torch.arange(len(ordered)) + 0.5) / len(ordered)).abs().max())
 
 
+def _expect_fresh_rows(x: Tensor) -> None:
+    """Sizes lie between 0 and 1, and neither rows nor the sets of what is present are all alike."""
+    rows = x.flatten(start_dim=1)
+    expect(bool(x.min() >= 0) and bool(x.max() <= 1), f"The entries run from {x.min():.3f} to {x.max():.3f}.")
+    different = len(rows.unique(dim=0))
+    expect(different == len(rows), f"Of {len(rows)} rows only {different} are different.")
+    expect(len((rows > 0).unique(dim=0)) > 1, f"In all {len(rows)} rows the very same features are present.")
+
+
 # --- sample_correlated -------------------------------------------------------------------------
 
 
@@ -51,12 +60,7 @@ def test_correlated_shape(sample_correlated, shape, set_size):
 
 @title("Sizes lie between 0 and 1, and every row is drawn afresh")
 def test_correlated_rows(sample_correlated):
-    x = _draw(sample_correlated, torch.full((1, 40), 0.5), 2, draws=64)
-    expect(bool(x.min() >= 0) and bool(x.max() <= 1), f"The entries run from {x.min():.3f} to {x.max():.3f}.")
-    different = len(x.reshape(64, -1).unique(dim=0))
-    expect(different == 64, f"Of 64 rows only {different} are different.")
-    patterns = len((x > 0).reshape(64, -1).unique(dim=0))
-    expect(patterns > 1, "In all 64 rows the very same features are present.")
+    _expect_fresh_rows(_draw(sample_correlated, torch.full((1, 40), 0.5), 2, draws=64))
 
 
 @title("Features of a set are present together")
@@ -172,12 +176,7 @@ def test_anti_shape(sample_anticorrelated, shape, set_size):
 
 @title("Sizes lie between 0 and 1, and every row is drawn afresh")
 def test_anti_rows(sample_anticorrelated):
-    x = _draw(sample_anticorrelated, torch.full((1, 80), 0.5), 2, draws=64)
-    expect(bool(x.min() >= 0) and bool(x.max() <= 1), f"The entries run from {x.min():.3f} to {x.max():.3f}.")
-    different = len(x.reshape(64, -1).unique(dim=0))
-    expect(different == 64, f"Of 64 rows only {different} are different.")
-    patterns = len((x > 0).reshape(64, -1).unique(dim=0))
-    expect(patterns > 1, "In all 64 rows the very same features are present.")
+    _expect_fresh_rows(_draw(sample_anticorrelated, torch.full((1, 80), 0.5), 2, draws=64))
 
 
 @title("Never two of a set")
