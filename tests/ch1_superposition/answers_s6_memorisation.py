@@ -126,6 +126,13 @@ def only_on_or_off(n_samples, feature_probability, generator=None):
     return _unit((_full(n_samples, feature_probability, generator) > 0).to(feature_probability.dtype))
 
 
+@wrong("sample_dataset", fails="test_dataset_sizes")
+def divided_by_size(n_samples, feature_probability, generator=None):
+    """Divides where it should multiply. Two features alone would not show it: 1/u over 1/v is v over u."""
+    x = _full(n_samples, feature_probability, generator)
+    return _unit(torch.where(x > 0, 1 / x.clamp_min(1e-8), 0))
+
+
 @wrong("sample_dataset", fails="test_dataset_probability")
 def absent_with_p(n_samples, feature_probability, generator=None):
     """Present with probability 1 - p."""

@@ -124,15 +124,16 @@ def test_dataset_probability(sample_dataset):
 
 @title("Sizes are uniform before a point is scaled")
 def test_dataset_sizes(sample_dataset):
-    x = _points(sample_dataset, DRAWS, torch.tensor([1.0, 1.0])).double()
-    # The smaller of two uniform numbers over the larger is uniform. Kolmogorov and Smirnov: 2 exp(-2 * 4) < 1e-3 is
-    # too often, so the bound is 3.2 / sqrt(DRAWS), for which it is below 1e-8.
-    ratio = (x.amin(dim=1) / x.amax(dim=1)).sort().values
-    distance = float((ratio - (torch.arange(DRAWS) + 0.5) / DRAWS).abs().max())
+    x = _points(sample_dataset, DRAWS, torch.ones(3)).double().sort(dim=1).values
+    # Two uniform numbers below a third: the larger of them over the third has the distribution function r^2, so its
+    # square is uniform. (The smaller over the larger of only two would be uniform for 1 / u as well.) Kolmogorov and
+    # Smirnov: 2 exp(-2 * 4) < 1e-3 is too often, so the bound is 3.2 / sqrt(DRAWS), for which it is below 1e-8.
+    ratio = (x[:, 1] / x[:, 2]).sort().values
+    distance = float((ratio.square() - (torch.arange(DRAWS) + 0.5) / DRAWS).abs().max())
     expect(
         distance < 3.2 / DRAWS**0.5,
-        "With two features that are always present, the smaller over the larger should be uniform on [0, 1]. "
-        f"Its median should be 0.5; yours is {float(ratio.median()):.3f}.",
+        "With three features that are always present and uniform, the second largest over the largest has the median "
+        f"{0.5**0.5:.3f}; yours is {float(ratio.median()):.3f}.",
     )
 
 
