@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -54,13 +56,14 @@ def test_what_is_not_on_offer_is_said(query, state, notices):
     ],
 )
 def test_training_finds_what_theory_says(functions, state, name):
+    began = time.process_time()  # of the processor: how busy the machine is with other things says nothing
     model = phase_lab.train_point(functions, state)
+    assert time.process_time() - began < 3 * 3  # three seconds on an idle machine
     assert model.W.shape == (10, state.n - 1, state.n)
     assert np.all(np.diff(model.losses) >= 0)
     sentence = phase_lab.describe(state, model)
     assert sentence.startswith(f"Best of ten: {name} ") and "Theory agrees" in sentence
     assert phase_lab.train_point(functions, state).losses == pytest.approx(model.losses)  # the seed decides
-    assert model.seconds < 3 * 5  # three seconds on an idle machine
 
 
 def test_where_training_knows_better_the_sentence_says_so(functions):
