@@ -1,0 +1,1 @@
+"""Sparse autoencoders on real models: activations, architectures, training, evaluation, exchange with SAELens."""
