@@ -76,7 +76,8 @@ class Matryoshka(BatchTopK):
         y = x if y is None else y
         pre = self._pre(x)
         latents, active = self._latents(x, pre, *self.choose(pre.detach()))
-        y_hat, start = self.b_dec, 0
+        y_hat: Tensor = self.b_dec
+        start = 0
         errors = []
         for end in self.ends:
             in_group = (active.latents >= start) & (active.latents < end)

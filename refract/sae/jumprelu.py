@@ -56,14 +56,14 @@ def heaviside(
     pre: Float[Tensor, "batch latent"], threshold: Float[Tensor, "latent"], bandwidth: float
 ) -> Float[Tensor, "batch latent"]:
     """1 where pre > θ; the backward pass gives -(1/ε) K((pre - θ)/ε) to θ, and nothing to pre."""
-    return _Heaviside.apply(pre, threshold, bandwidth)  # type: ignore[no-any-return]
+    return _Heaviside.apply(pre, threshold, bandwidth)
 
 
 def jump_relu(
     pre: Float[Tensor, "batch latent"], threshold: Float[Tensor, "latent"], bandwidth: float
 ) -> Float[Tensor, "batch latent"]:
     """``pre`` where pre > θ, else 0; the backward pass gives -(θ/ε) K((pre - θ)/ε) to θ, and 1(pre > θ) to pre."""
-    return _JumpReLU.apply(pre, threshold, bandwidth)  # type: ignore[no-any-return]
+    return _JumpReLU.apply(pre, threshold, bandwidth)
 
 
 class JumpReLU(SparseCoder):

@@ -122,11 +122,11 @@ def encode(  # noqa: PLR0917
     active: Active,
 ) -> Float[Tensor, "active"]:
     """``values``, which must be the active entries of (x - b_pre) @ W_encᵀ + b_enc, with the gradient of that."""
-    return _Encode.apply(values, x, b_pre, W_enc, b_enc, active)  # type: ignore[no-any-return]
+    return _Encode.apply(values, x, b_pre, W_enc, b_enc, active)
 
 
 def decode(
     values: Float[Tensor, "active"], W_dec: Float[Tensor, "latent d_out"], active: Active
 ) -> Float[Tensor, "batch d_out"]:
     """Z @ W_dec: the active latents' directions, each times its value, added up for every example."""
-    return _Decode.apply(values, W_dec, active)  # type: ignore[no-any-return]
+    return _Decode.apply(values, W_dec, active)
