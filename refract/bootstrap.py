@@ -20,10 +20,15 @@ from refract.paths import project
 UNTOUCHED = ("torch", "numpy")
 
 
-def missing() -> list[str]:
-    """The course's requirements (as in ``pyproject.toml``) that are not installed here."""
+def missing(*extras: str) -> list[str]:
+    """The course's requirements (as in ``pyproject.toml``), and those of these extras, that are not installed here."""
+    declared = project()["project"]
+    wanted = [
+        *declared["dependencies"],
+        *(text for extra in extras for text in declared["optional-dependencies"][extra]),
+    ]
     absent = []
-    for requirement in project()["project"]["dependencies"]:
+    for requirement in wanted:
         name = re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0]
         try:
             importlib.metadata.version(name)
@@ -32,13 +37,15 @@ def missing() -> list[str]:
     return absent
 
 
-def install_missing() -> list[str]:
+def install_missing(*extras: str) -> list[str]:
     """Install what is missing, with torch and numpy held at the versions that are here. Returns what it installed.
+
+    A notebook that loads a language model asks for the extra ``"models"``.
 
     Raises:
         RefractError: torch or numpy themselves are missing, or pip failed.
     """
-    absent = missing()
+    absent = missing(*extras)
     names = [re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0] for requirement in absent]
     lacking = [name for name in names if name in UNTOUCHED]
     if lacking:

@@ -292,6 +292,16 @@ def test_nothing_missing_runs_nothing(monkeypatch):
     assert ran == []
 
 
+def test_an_extra_is_installed_when_asked_for(monkeypatch):
+    absent(monkeypatch, "transformer-lens", "einops")
+    ran = commands(monkeypatch)
+    assert bootstrap.missing() == [text for text in project()["project"]["dependencies"] if text.startswith("einops")]
+    assert bootstrap.install_missing("models") == ["einops", "transformer-lens"]
+    ((*_, einops, lens, _torch, _numpy),) = ran
+    assert einops.startswith("einops>=")
+    assert lens in project()["project"]["optional-dependencies"]["models"]
+
+
 @pytest.mark.parametrize(("names", "verb"), [(("torch",), "torch is"), (("torch", "numpy"), "torch and numpy are")])
 def test_torch_and_numpy_are_never_installed(monkeypatch, names, verb):
     absent(monkeypatch, "einops", *names)
