@@ -111,14 +111,19 @@ def run(
 
         return hook_function
 
-    with contextlib.suppress(_Enough):
+    try:
         model.run_with_hooks(tokens, fwd_hooks=[(name, look(name)) for name in hooks], return_type=None)
+    except _Enough:
+        pass
+    except (ValueError, NotImplementedError) as error:  # how the bridge says that a hook is switched off
+        if any(name in str(error) for name in hooks):
+            raise RefractError(str(error), "Do as it says, or choose another hook.") from error
+        raise
     for name in hooks:
         if name not in seen:
             raise RefractError(
                 f"The hook {name!r} was not met when the model ran.",
-                "The bridge knows it but did not call it; some must be switched on first, as with "
-                "`model.set_use_attn_result(True)`.",
+                "The bridge knows it, but this kind of model does not have it. Choose another hook.",
             )
         if seen[name].ndim < 3 or seen[name].shape[:2] != tokens.shape or name.endswith(("_pattern", "_scores")):
             raise RefractError(

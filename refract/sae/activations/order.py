@@ -8,7 +8,7 @@ While a window lasts, only its part of the folder is read. A window as large as 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ RUN = 32
 class Order:
     """Permutations of a store's rows, one for each epoch. Any part of any epoch can be had, without what is before.
 
-    How well it mixes: two rows of one run come into the same window always, and other rows no more often than by
-    chance. So of the other rows of its context, a row meets in its batch about
+    How well it mixes: the rows of one run come into the same window always, and others no more often than by chance.
+    So of the other rows of its context, a row meets in its batch on average at most
     (run - 1) (batch - 1) / (window - 1) + (n_ctx - run) batch / rows, where a complete shuffle has
     (n_ctx - 1) (batch - 1) / (rows - 1). With the usual window and run, a batch of 2,048, n_ctx 128 and many rows
-    the first term is 0.24: a row in four has one of its neighbours in its batch.
+    the first term is 0.24: at most one row in four has one of its neighbours in its batch.
     """
 
     def __init__(self, rows: int, seed: int, window: int = WINDOW, run: int = RUN) -> None:
@@ -100,7 +100,7 @@ def batches(
     world: int = 1,
     hook: str | None = None,
     ahead: int = 2,
-) -> Iterator[Float32[Tensor, "batch d_in"] | Float32[Tensor, "batch hook d_in"]]:
+) -> Generator[Float32[Tensor, "batch d_in"] | Float32[Tensor, "batch hook d_in"], None, None]:
     """Shuffled batches of a store's rows, epoch after epoch, each epoch in another order.
 
     The order follows from ``seed`` and the epoch alone, on every machine and for every ``ahead``. In each epoch, a row
@@ -138,7 +138,7 @@ def batches(
     mine = batch // world
     shape = store.take([], hook).shape[1:]  # and an error now for a hook that is not there
 
-    def fetch() -> Iterator[Tensor]:
+    def fetch() -> Generator[Tensor, None, None]:
         # One with the trainer, one being filled, and those that wait in between.
         memory = itertools.cycle([torch.empty(mine, *shape) for _ in range(ahead + 2 if ahead else 1)])
         for step in itertools.count(start) if steps is None else range(start, start + steps):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,11 +17,11 @@ class _Failed:
         self.error = error
 
 
-def prefetch(source: Iterator[T], ahead: int) -> Iterator[T]:
+def prefetch(source: Iterator[T], ahead: int) -> Generator[T, None, None]:
     """The items of ``source``, of which a thread in the background has up to ``ahead`` ready.
 
     An exception in ``source`` is raised here, after the items before it. The thread begins with the first item and
-    ends with this iterator: when that is exhausted, closed or forgotten. It does not keep a program from ending.
+    ends with this iterator: when that is exhausted, closed or forgotten, or when the program ends.
     """
     ready: queue.Queue = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
@@ -44,6 +45,13 @@ def prefetch(source: Iterator[T], ahead: int) -> Iterator[T]:
             put(_Failed(error))
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
+
+    def end() -> None:
+        stopped.set()
+        thread.join(timeout=10)
+
+    # An interpreter that ends under a thread which is inside PyTorch aborts. So the thread ends before it.
+    atexit.register(end)
     thread.start()
     try:
         while (item := ready.get()) is not _END:
@@ -51,5 +59,5 @@ def prefetch(source: Iterator[T], ahead: int) -> Iterator[T]:
                 raise item.error
             yield item
     finally:
-        stopped.set()
-        thread.join()
+        atexit.unregister(end)
+        end()
