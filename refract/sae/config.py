@@ -80,6 +80,7 @@ class Config:
         return dataclasses.asdict(self)
 
 
+NAMES = [each.name for each in dataclasses.fields(Config)]
 KINDS = ("autoencoder", "transcoder", "crosscoder")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     each.name: {"str": str, "int": int, "dict[str, Any]": dict}.get(str(each.type), (int, float, type(None)))

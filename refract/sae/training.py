@@ -46,8 +46,9 @@ class Trainer:
         self.device, self.group = torch.device(device), group or Group()
         _check(config, store, self.group)
         self.x_hooks, self.y_hooks = _hooks(config, store)
-        self._mean = torch.as_tensor(store.mean, dtype=torch.float32, device=self.device).view(len(store.hooks), -1)
-        self._scale = torch.as_tensor(store.scale, dtype=torch.float32, device=self.device).view(-1, 1)
+        means, scales = ([of[hook] for hook in store.hooks] for of in (store.mean, store.scale))
+        self._mean = torch.stack(means).float().to(self.device)
+        self._scale = torch.tensor(scales, dtype=torch.float32, device=self.device)[:, None]
         d_out = store.d_in * len(self.y_hooks)
         settings = {"variance": float(d_out)} | config.settings  # after scaling: 1 for each dimension
         if config.kind == "transcoder":
@@ -80,13 +81,12 @@ class Trainer:
             seed=config.seed,
             window=config.window,
             start=self.done,
+            steps=config.steps - self.done,
             rank=self.group.rank,
             world=self.group.world,
         )
         self.coder.train()
         for rows in stream:
-            if self.done >= config.steps:
-                break
             tally.add(self._step(self._normalised(rows)))
             self.done += 1
             if self.done % config.log_every == 0 or self.done == config.steps:
@@ -119,9 +119,9 @@ class Trainer:
         return result
 
     def _normalised(self, rows: Tensor) -> Tensor:
-        """(x - mean) · scale, hook by hook."""
+        """(x - mean) · scale, hook by hook; in the memory of ``rows``, where that is on this device."""
         rows = rows.to(self.device, non_blocking=True).view(len(rows), len(self.store.hooks), -1)
-        return (rows - self._mean).mul_(self._scale)
+        return rows.sub_(self._mean).mul_(self._scale)
 
     # --- what is read off ------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ def _hooks(config: Config, store: Store) -> tuple[list[int], list[int]]:
 
 def _identity(store: Store) -> dict[str, Any]:
     """What tells one store from another: a run must not go on with other data than it began with."""
-    return {"rows": store.rows, "hooks": list(store.hooks), "mean": round(float(torch.as_tensor(store.mean).sum()), 6)}
+    return {"rows": store.rows, "hooks": list(store.hooks), "scale": list(store.scale.values())}
 
 
 def _same_run(config: Config, state: dict[str, Any], data: dict[str, Any], path: Path) -> None:
