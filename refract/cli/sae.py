@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from refract.errors import RefractError
 
-app = typer.Typer(no_args_is_help=True, help="Train sparse autoencoders on a language model, and see what they are worth.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train sparse autoencoders on a language model, and see what they are worth."
+)
 
 Model = Annotated[str, typer.Option(help="smollm2, course, a folder in Hugging Face format, or a name on the Hub.")]
 Hooks = Annotated[
-    Optional[list[str]],  # noqa: UP045  (typer)
+    list[str] | None,
     typer.Option("--hook", help="The hook point; give it twice or more for a transcoder or a crosscoder."),
 ]
-Device = Annotated[Optional[str], typer.Option(help="cpu, cuda, cuda:1, …; the fastest at hand unless given.")]  # noqa: UP045
-Threads = Annotated[Optional[int], typer.Option(help="Threads of torch; all cores unless given.")]  # noqa: UP045
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; the fastest at hand unless given.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores unless given.")]
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0917
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint, curve and the finished coder.")],
     model: Model = "smollm2",
     hook: Hooks = None,
@@ -29,25 +31,29 @@ def train(
     held_out_rows: Annotated[int, typer.Option(help="How many to harvest from held-out text.")] = 32_768,
     n_ctx: Annotated[int, typer.Option(help="Tokens in a context.")] = 128,
     dataset: Annotated[
-        Optional[str], typer.Option(help="A dataset on the Hub, or a local folder, in place of the course's text.")  # noqa: UP045
+        str | None, typer.Option(help="A dataset on the Hub, or a local folder, in place of the course's text.")
     ] = None,
     activations: Annotated[
-        Optional[Path], typer.Option(help="Where activations are kept, to be used again; the course's cache unless given.")  # noqa: UP045
+        Path | None, typer.Option(help="Where activations are kept, to be used again; the course's cache unless given.")
     ] = None,
-    config: Annotated[Optional[Path], typer.Option(help="A TOML file with settings; flags go before it.")] = None,  # noqa: UP045
-    architecture: Annotated[Optional[str], typer.Option(help="relu, gated, jumprelu, topk, batch_topk, matryoshka.")] = None,  # noqa: UP045
-    kind: Annotated[Optional[str], typer.Option(help="autoencoder, transcoder or crosscoder.")] = None,  # noqa: UP045
-    latents: Annotated[Optional[int], typer.Option(help="The size of the dictionary.")] = None,  # noqa: UP045
-    k: Annotated[Optional[int], typer.Option(help="Active latents, for the TopK family.")] = None,  # noqa: UP045
-    sparsity: Annotated[Optional[float], typer.Option(help="The penalty's weight, for the others.")] = None,  # noqa: UP045
-    tokens: Annotated[Optional[int], typer.Option(help="Activations to train on, in all epochs together.")] = None,  # noqa: UP045
-    batch: Annotated[Optional[int], typer.Option(help="Activations in a step.")] = None,  # noqa: UP045
-    learning_rate: Annotated[Optional[float], typer.Option(help="Its largest value.")] = None,  # noqa: UP045
-    seed: Annotated[Optional[int], typer.Option(help="Of the first weights and the order of the data.")] = None,  # noqa: UP045
+    config: Annotated[Path | None, typer.Option(help="A TOML file with settings; flags go before it.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="relu, gated, jumprelu, topk, batch_topk, matryoshka.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="autoencoder, transcoder or crosscoder.")] = None,
+    latents: Annotated[int | None, typer.Option(help="The size of the dictionary.")] = None,
+    k: Annotated[int | None, typer.Option(help="Active latents, for the TopK family.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="The penalty's weight, for the others.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Activations to train on, in all epochs together.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Activations in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Its largest value.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first weights and the order of the data.")] = None,
     set_: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Any other setting, as name=value; see --config.")  # noqa: UP045
+        list[str] | None, typer.Option("--set", help="Any other setting, as name=value; see --config.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
@@ -82,13 +88,13 @@ def train(
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0917
     coder: Annotated[Path, typer.Argument(help="A run's folder, or a saved coder's.")],
     contexts: Annotated[int, typer.Option(help="Held-out contexts to measure on.")] = 256,
-    model: Annotated[Optional[str], typer.Option(help="The model; the one it was trained on unless given.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Option(help="The model; the one it was trained on unless given.")] = None,
     top: Annotated[int, typer.Option(help="Show the top contexts of so many latents, drawn at random.")] = 0,
     seed: Annotated[int, typer.Option(help="Which latents are drawn.")] = 0,
-    out: Annotated[Optional[Path], typer.Option(help="Also write the table and the numbers into this folder.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Also write the table and the numbers into this folder.")] = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
@@ -96,9 +102,7 @@ def evaluate(
     from refract.sae import run
 
     typer.echo(
-        run.evaluate(
-            coder, contexts=contexts, model=model, top=top, seed=seed, out=out, device=device, threads=threads
-        )
+        run.evaluate(coder, contexts=contexts, model=model, top=top, seed=seed, out=out, device=device, threads=threads)
     )
 
 

@@ -86,7 +86,7 @@ class SparseCoder(nn.Module):
         return self.b_dec if self.d_out is None else torch.zeros_like(self.W_enc[0])
 
     def pre_activations(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
-        return torch.addmm(self.b_enc, x - self.b_pre, self.W_enc.mT)
+        return (x - self.b_pre) @ self.W_enc.mT + self.b_enc
 
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
         """The latents, 0 where they are not active."""
@@ -116,9 +116,12 @@ class SparseCoder(nn.Module):
     @torch.no_grad()
     def project_out_parallel_gradient(self) -> None:
         """Take from each direction's gradient what would only change its length."""
-        if self.W_dec.grad is not None:
-            along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
-            self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
+        if self.W_dec.grad is None:
+            return
+        # A few rows at a time, which stay in the processor's cache between the two passes.
+        for gradient, direction in zip(self.W_dec.grad.split(256), self.W_dec.split(256), strict=True):
+            along = (gradient * direction).sum(dim=1, keepdim=True)
+            gradient.addcmul_(direction, along, value=-1)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:

@@ -48,6 +48,7 @@ class TopK(SparseCoder):
             raise RefractError(f"k = {k} of {n_latents} latents cannot be active.", "Choose k from 1 to n_latents.")
         self.k, self.multi, self.sparse = k, multi, sparse
         self.aux_k = max(1, d_in // 2) if aux_k is None else aux_k
+        self._memory: Tensor | None = None
 
     def encode(self, x: Tensor) -> Tensor:
         return dense(*top_k(self.pre_activations(x), self.k), self.n_latents)
@@ -86,8 +87,11 @@ class TopK(SparseCoder):
     def _pre(self, x: Tensor) -> Tensor:
         if not self.sparse:
             return self.pre_activations(x)
-        with torch.no_grad():  # of thousands of numbers a few will have a gradient: `encode` adds it
-            return self.pre_activations(x)
+        # Of thousands of numbers a few will have a gradient: `sparse.encode` adds it. The memory is used at every step.
+        with torch.no_grad():
+            if self._memory is None or self._memory.shape[0] != len(x) or self._memory.dtype != x.dtype:
+                self._memory = x.new_empty(len(x), self.n_latents)
+            return torch.mm(x - self.b_pre, self.W_enc.mT, out=self._memory).add_(self.b_enc)
 
     def _latents(self, x: Tensor, pre: Tensor, values: Tensor, active: Active) -> tuple[Tensor, Active]:
         if self.sparse:

@@ -214,8 +214,17 @@ class Trainer:
             tensors = {f"coder.{name}": value for name, value in self.coder.state_dict().items()}
             tensors |= checkpoint.optimizer_tensors(self.optimizer, named)
             tensors |= {"last_fired": self._last_fired, "dead": self._dead}
-            state = {"done": self.done, "seconds": self.seconds, "curve": self.curve, "config": self.config.to_dict()}
-            checkpoint.save(self.folder / CHECKPOINT, tensors, state | {"data": _identity(self.store)})
+            for place, hook in enumerate(self.store.hooks):  # what it takes to use the coder without the store
+                tensors |= {f"mean.{hook}": self._mean[place], f"scale.{hook}": self._scale[place]}
+            state = {
+                "done": self.done,
+                "seconds": self.seconds,
+                "curve": self.curve,
+                "config": self.config.to_dict(),
+                "coder": self.coder.settings,
+                "data": _identity(self.store),
+            }
+            checkpoint.save(self.folder / CHECKPOINT, tensors, state)
             _write(self.folder / CURVE, json.dumps(self.curve, indent=1))
         self.group.wait()
 
