@@ -58,7 +58,7 @@ def _places_of_largest(x: Float[Tensor, "row n"], k: int) -> Int[Tensor, "row k"
     """Where the k largest of every row are; rows are shared out to as many threads as torch uses."""
     threads = torch.get_num_threads()
     array = x.detach().numpy()
-    if threads == 1 or len(array) < 2 * threads:
+    if threads == 1 or array.size < 1 << 18:  # below a millisecond a second thread is not worth its while
         return torch.from_numpy(_largest(array, k))
     return torch.from_numpy(
         np.concatenate(list(_pool(threads).map(_largest, np.array_split(array, threads), [k] * threads)))

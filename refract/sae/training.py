@@ -149,23 +149,15 @@ class Trainer:
         return point
 
     def _stop_if_wrong(self, point: Point) -> None:
-        config, at = self.config, f"at step {self.done:,}"
+        config, at, error = self.config, f"at step {self.done:,}", 1 - point["fve"]
         kept = (
             f"The last good checkpoint is {self.folder / CHECKPOINT}. " if (self.folder / CHECKPOINT).exists() else ""
         )
         rate = f"the learning rate ({config.peak_learning_rate:.2g})"
-        lowest = min((each["fve"] for each in self.curve), key=lambda fve: -fve, default=0.0)
+        best = 1 - max((each["fve"] for each in self.curve), default=0.0)
+        warm = self.done > 2 * config.warm_up * config.steps
         if not all(map(_finite, point.values())):
             raise RefractError(f"The loss is not finite any more {at}.", f"{kept}Lower {rate}, or set clip = 1.")
-        if (
-            1 - point["fve"] > 2
-            and 1 - point["fve"] > 3 * (1 - lowest)
-            and self.done > 2 * config.warm_up * config.steps
-        ):
-            raise RefractError(
-                f"The run diverges: {at} the error is {1 - point['fve']:.1f} times the variance.",
-                f"{kept}Lower {rate}, or set clip = 1.",
-            )
         if point["l0"] == 0:
             raise RefractError(
                 f"The run has collapsed: since step {self.done - config.log_every:,} no latent was active ({at}).",
@@ -175,6 +167,11 @@ class Trainer:
             raise RefractError(
                 f"The run has collapsed: {at} all {config.n_latents:,} latents are active on every example.",
                 f"{kept}Raise the sparsity penalty, or lower {rate}.",
+            )
+        if warm and error > 2 and error > 3 * best:  # a model that always answers with the mean has an error of 1
+            raise RefractError(
+                f"The run diverges: {at} the error is {error:.1f} times the variance.",
+                f"{kept}Lower {rate}, or set clip = 1.",
             )
 
     @torch.no_grad()

@@ -1,0 +1,253 @@
+"""Training: it finds known features, resumes to the same bits, is killed without loss, stops when it goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from refract.errors import RefractError
+from refract.sae.activations import own
+from refract.sae.config import Config
+from refract.sae.training import CHECKPOINT, CURVE, Trainer
+
+D, FEATURES = 16, 40
+CONFIG = Config(
+    n_latents=48,
+    settings={"k": 3, "aux_k": 8},
+    tokens=40 * 256,
+    batch=256,
+    learning_rate=3e-3,
+    dead_after=2000,
+    log_every=5,
+    checkpoint_every=10,
+    window=1024,
+)
+
+
+def rows(count, seed=0):
+    """Sparse sums of known directions, off centre and not of unit variance."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(
+        torch.randn(FEATURES, D, generator=torch.Generator().manual_seed(9)), dim=1
+    )
+    present = torch.rand(count, FEATURES, generator=generator) < 0.05
+    return 3.0 + 5 * (present * torch.rand(count, FEATURES, generator=generator)) @ directions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Products this small gain nothing from a second core, and lose much where it is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return own.write(tmp_path_factory.mktemp("rows") / "store", {"x": rows(4000)}, shard_rows=1500)
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    return own.write(tmp_path_factory.mktemp("held_out") / "store", {"x": rows(1000, seed=1)})
+
+
+def changed(**changes):
+    return Config(**CONFIG.to_dict() | changes)
+
+
+def same_tensors(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def state(trainer):
+    named = dict(trainer.coder.named_parameters())
+    optimizer = {
+        f"{name}/{key}": value for name, p in named.items() for key, value in trainer.optimizer.state[p].items()
+    }
+    return trainer.coder.state_dict() | optimizer | {"fired": trainer._last_fired, "dead": trainer._dead}
+
+
+def test_it_explains_held_out_rows_and_keeps_a_curve(store, held_out, tmp_path):
+    trainer = Trainer(changed(tokens=400 * 256), store, tmp_path, held_out=held_out)
+    coder = trainer.run()
+    assert not coder.training
+    curve = json.loads((tmp_path / CURVE).read_text())
+    assert [point["step"] for point in curve] == list(range(5, 401, 5))
+    assert curve[-1]["held_out_fve"] > 0.8 > curve[0]["fve"]
+    assert curve[-1]["l0"] == pytest.approx(3, abs=0.3)
+    # The curve's number is the coder's, computed again from the store's rows.
+    x = (held_out.take(range(1000)) - store.mean["x"].float()) * store.scale["x"]
+    with torch.no_grad():
+        fve = 1 - (coder(x) - x).square().sum() / (x - x.mean(dim=0)).square().sum()
+    assert curve[-1]["held_out_fve"] == pytest.approx(float(fve), abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "relu", "jumprelu", "gated", "matryoshka"])
+def test_resuming_gives_the_same_bits(store, tmp_path, architecture):
+    settings = CONFIG.settings if "top" in architecture or architecture == "matryoshka" else {"sparsity": 0.01}
+    config = changed(architecture=architecture, settings=settings)
+    whole = Trainer(config, store, tmp_path / "whole")
+    whole.run()
+
+    class Stopped(Exception):
+        pass
+
+    def stop(point):
+        if point["step"] == 20:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        Trainer(config, store, tmp_path / "parts").run(stop)
+    again = Trainer(config, store, tmp_path / "parts")
+    assert again.resume()
+    assert again.done == 20
+    again.run()
+    assert same_tensors(state(whole), state(again))
+    without_time = [[{k: v for k, v in p.items() if k != "seconds"} for p in t.curve] for t in (whole, again)]
+    assert without_time[0] == without_time[1]
+
+
+def test_a_run_that_is_killed_loses_one_interval_at_most(store, tmp_path):
+    """Killed (kill -9) while it trains, several times, then to the end: the same bits as without."""
+    program = f"""
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from refract.sae.activations import Store
+from refract.sae.config import Config
+from refract.sae.training import Trainer
+trainer = Trainer(Config(**{CONFIG.to_dict()!r}), Store.open({str(store.folder)!r}), Path(sys.argv[1]))
+trainer.resume()
+trainer.run(lambda point: print(int(point["step"]), flush=True))
+"""
+    folder = tmp_path / "killed"
+    for kill_at in (7, 15, 30):
+        process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
+        seen = 0
+        while seen < kill_at:
+            seen = int(process.stdout.readline())
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if (folder / CHECKPOINT).exists():
+            trainer = Trainer(CONFIG, store, folder)
+            trainer.resume()
+            assert trainer.done >= seen // 10 * 10 - 10
+    last = Trainer(CONFIG, store, folder)
+    assert last.resume()
+    last.run()
+    whole = Trainer(CONFIG, store, tmp_path / "whole")
+    whole.run()
+    assert same_tensors(last.coder.state_dict(), whole.coder.state_dict())
+
+
+def test_a_checkpoint_of_another_run_is_refused(store, held_out, tmp_path):
+    Trainer(changed(tokens=10 * 256), store, tmp_path).run()
+    with pytest.raises(RefractError, match=r"learning_rate was 0\.003, is 0\.1"):
+        Trainer(changed(tokens=10 * 256, learning_rate=0.1), store, tmp_path).resume()
+    with pytest.raises(RefractError, match="data was"):
+        Trainer(changed(tokens=10 * 256), held_out, tmp_path).resume()
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(store, tmp_path):
+    Trainer(changed(tokens=10 * 256), store, tmp_path).run()
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RefractError, match=r"checkpoint\.safetensors is damaged"):
+        Trainer(changed(tokens=10 * 256), store, tmp_path).resume()
+    assert not Trainer(CONFIG, store, tmp_path / "nothing").resume()
+
+
+def test_auxk_revives_dead_latents(store, tmp_path):
+    """Latents that point away from the data never fire; AuxK turns them round, and without it they stay dead."""
+    dead = {}
+    for aux_k in (0, 16):
+        config = changed(tokens=300 * 256, settings={"k": 3, "aux_k": aux_k}, dead_after=1000)
+        trainer = Trainer(config, store, tmp_path / str(aux_k))
+        with torch.no_grad():
+            trainer.coder.b_enc[24:] = -4.0
+        trainer.run()
+        dead[aux_k] = trainer.curve[-1]["dead"]
+    assert dead[0] > 0.4
+    assert dead[16] < dead[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "break_it", "words"),
+    [
+        ({}, lambda coder: coder.W_dec.fill_(float("nan")), "not finite"),
+        ({}, lambda coder: coder.b_enc.fill_(-1e6), "no latent was active"),
+        (
+            {"architecture": "relu", "settings": {"sparsity": 0.0}},
+            lambda coder: coder.b_enc.fill_(1e3),
+            "all 48 latents",
+        ),
+        ({"learning_rate": 100.0, "warm_up": 0.0}, lambda coder: None, "diverges|not finite|no latent"),
+    ],
+)
+def test_a_run_that_goes_wrong_is_stopped(store, tmp_path, settings, break_it, words):
+    trainer = Trainer(changed(**settings), store, tmp_path)
+    with torch.no_grad():
+        break_it(trainer.coder)
+    with pytest.raises(RefractError, match=words):
+        trainer.run()
+
+
+def test_transcoders_and_crosscoders(tmp_path):
+    """The second layer is the first one turned round and stretched: a transcoder can learn it, hook by hook scaled."""
+    x = rows(3000)
+    pair = own.write(tmp_path / "pair", {"before": x, "after": 10 - 2 * x.flip(1)})
+    config = changed(kind="transcoder", tokens=300 * 256)
+    trainer = Trainer(config, pair, tmp_path / "transcoder", held_out=pair)
+    trainer.run()
+    assert (trainer.coder.d_in, trainer.coder.d_out) == (D, D)
+    assert trainer.curve[-1]["held_out_fve"] > 0.7
+    both = Trainer(changed(kind="crosscoder", tokens=300 * 256), pair, tmp_path / "crosscoder", held_out=pair)
+    both.run()
+    assert both.coder.d_in == 2 * D and both.coder.d_out is None
+    assert both.curve[-1]["held_out_fve"] > 0.7
+    with pytest.raises(RefractError, match="needs one hook; this store has 2: before, after"):
+        Trainer(CONFIG, pair, tmp_path / "none")
+
+
+def test_batches_that_cannot_be(store, tmp_path):
+    with pytest.raises(RefractError, match="A batch has 8,192 rows"):
+        Trainer(changed(batch=8192, tokens=8192), store, tmp_path)
+
+
+def test_two_processes_train_what_one_trains(store, tmp_path):
+    """With torchrun and gloo, each has half of every batch, and the loss is that of one process with all of it."""
+    program = tmp_path / "run.py"
+    program.write_text(f"""
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from refract.sae.activations import Store
+from refract.sae.config import Config
+from refract.sae.group import joined
+from refract.sae.training import Trainer
+store = Store.open({str(store.folder)!r})
+with joined(torch.device("cpu")) as group:
+    Trainer(Config(**{CONFIG.to_dict()!r}), store, Path(sys.argv[1]), group=group).run()
+""")
+    began = time.monotonic()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    result = subprocess.run([*command, str(tmp_path / "two")], capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    one = Trainer(CONFIG, store, tmp_path / "one")
+    one.run()
+    two = json.loads((tmp_path / "two" / CURVE).read_text())
+    for mine, theirs in zip(one.curve, two, strict=True):
+        assert theirs["loss/reconstruction"] == pytest.approx(mine["loss/reconstruction"], rel=1e-3)
+        assert theirs["l0"] == pytest.approx(mine["l0"], rel=1e-3)
+        assert theirs["dead"] == pytest.approx(mine["dead"], abs=0.05)
+    assert time.monotonic() - began < 300
