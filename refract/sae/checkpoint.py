@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, metadata
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, named: dict[str, Tensor]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An optimizer's state under its parameters' names."""
     state = optimizer.state
     return {f"optimizer.{name}.{key}": value for name, p in named.items() for key, value in state.get(p, {}).items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, named: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], tensors: dict[str, Tensor]
+) -> None:
     """Put back what ``optimizer_tensors`` took."""
     for name, parameter in named.items():
         prefix = f"optimizer.{name}."

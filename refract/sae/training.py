@@ -46,9 +46,8 @@ class Trainer:
         self.device, self.group = torch.device(device), group or Group()
         _check(config, store, self.group)
         self.x_hooks, self.y_hooks = _hooks(config, store)
-        means, scales = ([of[hook] for hook in store.hooks] for of in (store.mean, store.scale))
-        self._mean = torch.stack(means).float().to(self.device)
-        self._scale = torch.tensor(scales, dtype=torch.float32, device=self.device)[:, None]
+        self._mean = torch.stack([store.mean[hook] for hook in store.hooks]).float().to(self.device)
+        self._scale = torch.tensor([store.scale[hook] for hook in store.hooks], device=self.device)[:, None]
         d_out = store.d_in * len(self.y_hooks)
         settings = {"variance": float(d_out)} | config.settings  # after scaling: 1 for each dimension
         if config.kind == "transcoder":

@@ -102,4 +102,5 @@ def test_a_gradient_that_is_not_contiguous():
     values, W_dec = torch.rand(10, requires_grad=True), torch.rand(7, 4, requires_grad=True)
     sparse.decode(values, W_dec, active).sum().backward()  # the gradient of a sum is one number, expanded
     dense = torch.zeros(5, 7).index_put((active.rows, active.latents), values.detach())
+    assert W_dec.grad is not None
     assert torch.allclose(W_dec.grad, dense.sum(dim=0)[:, None].expand(-1, 4))

@@ -131,6 +131,7 @@ trainer.run(lambda point: print(int(point["step"]), flush=True))
     folder = tmp_path / "killed"
     for kill_at in (7, 15, 30):
         process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
         seen = 0
         while seen < kill_at:
             seen = int(process.stdout.readline())
