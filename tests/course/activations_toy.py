@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,12 @@ from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from refract.data import Contexts
+from refract.models import Identity
 from refract.sae.activations import Store, harvest
 
 N_CTX, VOCAB = 12, 50
 ROWS = 432  # that ``gather`` harvests
 RESIDUAL, MIDDLE, HEADS = "blocks.0.hook_resid_post", "blocks.1.hook_resid_mid", "blocks.0.attn.hook_z"
-
-
-@dataclass(frozen=True)
-class Identity:
-    name: str
-    revision: str
-    dtype: str
 
 
 IDENTITY = Identity("tiny", "0123abcd", "fp32")
