@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -38,7 +39,8 @@ _CONVERTED_SIZE = 542_000_000
 OURS = ("smollm2", "course")
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True)
+class Identity:
     """Which model it is. What was computed from a model keeps this beside it."""
 
     name: str

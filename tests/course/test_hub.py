@@ -41,7 +41,8 @@ for name in {names!r}:
         model = models.load(name, dtype="fp32", device="cpu")
         with torch.no_grad():
             logits = model(torch.arange(8)[None])
-        print(json.dumps([models.identity(model), logits.sum().item(), logits.abs().mean().item()]))
+        who = vars(models.identity(model))
+        print(json.dumps([list(who.values()), logits.sum().item(), logits.abs().mean().item()]))
     except RefractError as error:
         print(json.dumps(["refused", str(error), time.perf_counter() - began]))
 """

@@ -111,7 +111,7 @@ def test_several_texts_are_padded(folder):
 def test_identity_is_the_hash_of_the_weights(folder, tmp_path):
     model = load(folder)
     expected = checksums.sha256(folder / "model.safetensors")
-    assert models.identity(model) == (folder.name, expected, "fp32")
+    assert models.identity(model) == models.Identity(folder.name, expected, "fp32")
     moved = Path(shutil.copytree(folder, tmp_path / folder.name))
     assert models.identity(load(moved)) == models.identity(model)
     with pytest.raises(RefractError, match=r"not loaded by refract\.models\.load"):
@@ -260,7 +260,7 @@ def test_the_course_s_model_is_a_folder_under_assets(tmp_path, gpt2, monkeypatch
     assert "git pull" in caught.value.remedy
     shutil.copytree(gpt2, tmp_path / "assets/course_model")
     model = models.load("course", dtype="fp32", device="cpu")
-    assert models.identity(model) == ("course", checksums.sha256(gpt2 / "model.safetensors"), "fp32")
+    assert models.identity(model) == models.Identity("course", checksums.sha256(gpt2 / "model.safetensors"), "fp32")
 
 
 def test_missing_packages_are_named_with_the_command(gpt2, monkeypatch):
@@ -369,7 +369,7 @@ def test_killed_half_way_then_repeated_without_a_network_then_damaged_and_mended
 
     def load() -> str:
         model = models.load("smollm2", dtype="fp32", device="cpu")
-        assert models.identity(model) == ("smollm2", wheel.member_sha256, "fp32")
+        assert models.identity(model) == models.Identity("smollm2", wheel.member_sha256, "fp32")
         return capsys.readouterr().out
 
     assert "Preparing SmolLM2" in load()
@@ -393,7 +393,7 @@ def test_smollm2():
     """Fetched once into the user's own cache; then loaded from files alone."""
     folder = models.smollm2()
     model = models.load("smollm2", dtype="fp32", device="cpu")
-    assert models.identity(model) == ("smollm2", models.SMOLLM2.member_sha256, "fp32")
+    assert models.identity(model) == models.Identity("smollm2", models.SMOLLM2.member_sha256, "fp32")
     assert (model.cfg.n_layers, model.cfg.d_model, model.cfg.d_vocab) == (30, 576, 49152)
     # The ids that SmolLM2 was trained with: digits alone, double spaces whole, <|endoftext|> is 0.
     assert model.tokenizer("<|endoftext|>").input_ids == [0]
