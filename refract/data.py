@@ -248,7 +248,7 @@ def _cut(pieces: Iterable[np.ndarray], n_ctx: int, batch: int) -> Iterator[Conte
             rows = np.concatenate(held, axis=1)
             for first in range(0, n_held - full + 1, full):
                 yield _contexts(rows[:, first : first + full], n_ctx)
-            held = [rows[:, n_held - n_held % full :].copy()]  # a view would keep the whole document
+            held = [rows[:, n_held - n_held % full :]]
             n_held %= full
     if n_held >= n_ctx:
         yield _contexts(np.concatenate(held, axis=1)[:, : n_held - n_held % n_ctx], n_ctx)

@@ -242,6 +242,17 @@ def test_the_end_of_text_spelled_out_is_no_separator(tokenizer):
     assert not contexts.special.any()
 
 
+def test_no_token_is_put_before_the_text():
+    tokenizer = byte_level()
+    a, b, c, end = tokenizer.convert_tokens_to_ids([*"abc", "<|endoftext|>"])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", end)]
+    )
+    assert tokenizer("ab")["input_ids"] == [end, a, b]
+    (contexts,) = data.pack(documents("ab", "c"), tokenizer, 4)
+    assert contexts.tokens.tolist() == [[a, b, end, c]]
+
+
 def test_a_long_stream_is_read_no_further_than_needed(tokenizer):
     read = 0
 
