@@ -147,7 +147,8 @@ def _told(name: str, config: str | None, split: str) -> Iterator[None]:
         ) from error
     except ValueError as error:  # a split, configuration or format that does not exist
         raise RefractError(
-            f"The dataset {what} cannot be read: {_first_line(error)}", "Pass one that exists."
+            f"The dataset {what} cannot be read: {_first_line(error)}",
+            "Mend the file, or pass what the message offers.",
         ) from error
     except (OSError, RuntimeError) as error:
         raise RefractError(
