@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
+from refract import checksums
 from refract.errors import RefractError
 from refract.paths import root
 
@@ -83,9 +84,7 @@ def _check(file: Path) -> None:
     for path in (file, beside):
         if not path.is_file():
             raise RefractError(f"The corpus is not complete: {path} is missing.", remedy)
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if beside.read_text(encoding="ascii", errors="replace").split()[:1] != [found]:
+    if beside.read_text(encoding="ascii", errors="replace").split()[:1] != [checksums.sha256(file)]:
         raise RefractError(f"The corpus is damaged: {file} differs from its checksum.", remedy)
 
 
