@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -32,6 +33,12 @@ def bridge(seed: int = 0, **changes) -> TransformerBridge:
     torch.manual_seed(seed)
     config = TransformerBridgeConfig(**(sizes | changes), act_fn="gelu", normalization_type="LN", seed=seed)
     return TransformerBridge.boot_native(config)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def shared() -> TransformerBridge:
+    """One bridge for all who do not change it."""
+    return bridge()
 
 
 def text(count: int, *, seed: int = 0, n_ctx: int = N_CTX, special: float = 0.1) -> Contexts:
@@ -68,7 +75,7 @@ def gather(
     }
     contexts = text(40) if contexts is None else contexts
     contexts = pieces(contexts) if isinstance(contexts, Contexts) else contexts
-    return harvest(model or bridge(), contexts, folder=folder, **(usual | settings))
+    return harvest(model or shared(), contexts, folder=folder, **(usual | settings))
 
 
 def _kill_at(moment: int) -> None:

@@ -208,7 +208,10 @@ def test_a_few_items_are_ready_in_advance_and_no_more():
 
     items = prefetch(source(), ahead=3)
     assert next(items) == 0
-    time.sleep(0.3)
+    deadline = time.monotonic() + 60
+    while len(made) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
     assert len(made) == 1 + 3 + 1  # taken, ready, and waiting for a place
     assert list(items) == list(range(1, 20))
     assert threads() == 0
