@@ -652,6 +652,15 @@ def test_a_store_says_what_it_does_not_hold(store):
         store.take([0], HEADS)
 
 
+def test_a_fingerprint_tells_stores_apart(store, folder, tmp_path):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"numpy"', '"another"'))
+    assert Store.open(folder).fingerprint == store.fingerprint  # a copy, noted by other software
+    others = [{"source": "other"}, {"contexts": text(40, seed=1)}, {"model": bridge(seed=1)}, {"rows": ROWS - 1}]
+    found = {gather(tmp_path / str(number), **other).fingerprint for number, other in enumerate(others)}
+    assert len(found | {store.fingerprint}) == 5
+
+
 def test_opening_many_shards_keeps_no_files_open(tmp_path):
     gather(tmp_path / "a", batch=1, shard_rows=1)
     descriptors = Path("/proc/self/fd")  # on Linux

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,6 +93,13 @@ class Store:
         if len(set(widths.values())) > 1:
             raise RefractError(f"The hooks differ in d_in: {widths}.", "Name one hook.")
         return self.manifest.d_in[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of all settings and of every file's checksum: equal only for stores with the same content."""
+        content = asdict(self.manifest)
+        del content["versions"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __len__(self) -> int:
         return self.rows
