@@ -656,7 +656,7 @@ def test_a_fingerprint_tells_stores_apart(store, folder, tmp_path):
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"numpy"', '"another"'))
     assert Store.open(folder).fingerprint == store.fingerprint  # a copy, noted by other software
-    others = [{"source": "other"}, {"contexts": text(40, seed=1)}, {"model": bridge(seed=1)}, {"rows": ROWS - 1}]
+    others: list[dict] = [{"source": "other"}, {"contexts": text(40, seed=1)}, {"model": bridge(seed=1)}, {"rows": ROWS - 1}]
     found = {gather(tmp_path / str(number), **other).fingerprint for number, other in enumerate(others)}
     assert len(found | {store.fingerprint}) == 5
 
