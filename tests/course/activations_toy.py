@@ -121,10 +121,14 @@ def _kill_and_go_on(folder: Path) -> None:
         gather(folder / f"{moment:03d}", **small)
 
 
-def _slowly(folder: Path) -> None:
-    gather(folder, on_progress=lambda stage, done, total: time.sleep(0.1))
+def _wait_in_the_middle(folder: Path) -> None:
+    def on_progress(stage: str, done: int, total: int | None) -> None:
+        if done > ROWS // 2:  # two shards are written, and a third is not
+            time.sleep(600)
+
+    gather(folder, on_progress=on_progress)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a forked process has no other threads
-    {"kill": _kill_and_go_on, "slowly": _slowly}[sys.argv[1]](Path(sys.argv[2]))
+    {"kill": _kill_and_go_on, "wait": _wait_in_the_middle}[sys.argv[1]](Path(sys.argv[2]))

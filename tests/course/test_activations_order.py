@@ -260,6 +260,15 @@ def test_a_program_ends_although_batches_are_left(store, end, code):
     assert b"Fatal" not in done.stderr
 
 
+def test_a_program_ends_while_the_thread_is_inside_pytorch():
+    program = (
+        "import torch; from refract.sae.activations import prefetch\n"
+        "x = torch.randn(300, 300); items = prefetch((x @ x for _ in iter(int, 1)), 10_000)\nnext(items)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root(), check=False, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 # --- the shuffle buffer --------------------------------------------------------------------------
 
 

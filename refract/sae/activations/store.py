@@ -165,8 +165,8 @@ class Store:
         """Where the rows with these indices come from."""
         index = self._index(indices)
         order, pieces = self._pieces(index)
-        table = torch.from_numpy(self._gather(self._table, order, pieces).copy())
-        return Where(**{name: table[:, column].contiguous() for column, name in enumerate(COLUMNS)})
+        table = torch.from_numpy(self._gather(self._table, order, pieces))
+        return Where(**{name: table[:, column].clone() for column, name in enumerate(COLUMNS)})
 
     def _check_hook(self, hook: str) -> str:
         if hook not in self.hooks:
