@@ -153,9 +153,7 @@ def _alone(folder: Path) -> Iterator[None]:
             "Harvest into a folder that is yours. To read a finished harvest, `Store.open` is enough.",
         ) from error
     with lock:
-        for left in folder.glob("*" + files.PARTIAL):
-            left.unlink()
-        yield
+        yield  # what a killed process was writing has the name under which it is written again
 
 
 def _ours(path: Path) -> bool:
