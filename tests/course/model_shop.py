@@ -88,7 +88,7 @@ def write_gguf(file: Path, *, architecture: str = "llama", pre: str = "smollm", 
     import numpy as np
 
     own = json.loads(tokenizer().backend_tokenizer.to_str())["model"]
-    tokens = sorted(own["vocab"], key=own["vocab"].get)
+    tokens = [*sorted(own["vocab"], key=own["vocab"].get), "<|tool|>"]
     writer = gguf.GGUFWriter(file, architecture)
     writer.add_name("tiny")
     writer.add_block_count(2)
@@ -104,7 +104,7 @@ def write_gguf(file: Path, *, architecture: str = "llama", pre: str = "smollm", 
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([3, *[1] * (len(tokens) - 1)])
+    writer.add_token_types([3, *[1] * (len(tokens) - 2), 3])
     writer.add_token_merges([" ".join(merge) for merge in own["merges"]])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)

@@ -68,6 +68,9 @@ def test_the_tokenizer_splits_numbers_first_and_adds_nothing(folder):
     ]
     assert len(tokenizer("a hen").input_ids) == len(tokenizer.tokenize("a hen")) > 1
     assert tokenizer("<|end|>").input_ids == [0]
+    control = tokenizer("a<|tool|>hen").input_ids
+    assert len(tokenizer) - 1 in control
+    assert tokenizer.decode(control, skip_special_tokens=True) == "ahen"
     assert tokenizer.eos_token == tokenizer.pad_token == "<|end|>"
     for text in [*shop.TEXT, "Ünïcode 😀", "  tabs\tand\n\nlines  ", "1234567890"]:
         assert tokenizer.decode(tokenizer(text).input_ids) == text

@@ -374,6 +374,7 @@ def test_killed_half_way_then_repeated_without_a_network_then_damaged_and_mended
 
     assert "Preparing SmolLM2" in load()
     assert not list(tmp_path.glob("*.partial"))
+    assert not list(folder.glob("*.gguf"))
     with (folder / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\0\0\0\1")
