@@ -54,6 +54,7 @@ def load(names: list[str], home: Path, endpoint: str) -> list:
     return [json.loads(line) for line in shop.finish(process).splitlines()]
 
 
+@pytest.mark.heavy
 def test_online_once_then_offline(tmp_path, server, original):
     import torch
     from transformers import GPT2LMHeadModel
@@ -78,6 +79,7 @@ def test_online_once_then_offline(tmp_path, server, original):
     assert refused[2] < 30
 
 
+@pytest.mark.heavy
 def test_a_download_that_breaks_off_can_be_repeated(tmp_path, server):
     server.fault = "half"
     (first,) = load([NAME], tmp_path, server.address)
