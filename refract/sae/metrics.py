@@ -159,8 +159,7 @@ class Firing:
 
         decades = math.ceil(math.log10(_counted(self.rows)))
         edges = np.array([10.0 ** (i / per_decade) for i in range(-max(1, decades) * per_decade, 1)])
-        # The rarest possible, once in all rows, may fall short of 10^-decades by a rounding error.
-        frequencies = np.maximum(self.result()[self._counts > 0].numpy(), edges[0])
+        frequencies = self.result()[self._counts > 0].numpy()  # at least 1 / rows, so none is below the first edge
         return Histogram(edges.tolist(), np.histogram(frequencies, edges)[0].tolist())
 
 

@@ -109,6 +109,7 @@ def test_bias_about_a_centre_sees_what_the_mean_hides():
     deviation = y - y.mean(dim=0)
     assert measured(ReconstructionBias(), centre + deviation, centre + deviation / 2) > 0.999
     assert measured(ReconstructionBias(centre), centre + deviation, centre + deviation / 2) == pytest.approx(0.5)
+    assert measured(ReconstructionBias(torch.tensor([1.0])), torch.tensor([[3.0]]), torch.tensor([[2.0]])) == 0.5
 
 
 def test_bias_without_reconstructions():
@@ -160,7 +161,8 @@ def test_firing_has_no_float32_ceiling():
     """A float32 count stops at 2^24."""
     metric = Firing(1)
     metric.add(torch.tensor([2.0**24]), 2**24)
-    metric.update(torch.ones(3, 1))
+    for _ in range(3):
+        metric.update(torch.ones(1, 1))
     assert metric.result().tolist() == [1]
 
 

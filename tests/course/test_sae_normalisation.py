@@ -166,6 +166,18 @@ def test_losses_are_what_they_were(kind):
     assert torch.equal(found.fired, expected.fired)
 
 
+def test_the_gradient_of_a_threshold_is_what_it_was():
+    """It is estimated from what lies within a bandwidth, which has the units of a latent."""
+    coder, x = random_coder(JumpReLU, bandwidth=0.5), data()
+    normalisation = Normalisation.of(x)
+    folded = fold(coder, normalisation)
+    coder.step(normalisation(x)).loss.backward()
+    folded.step(x).loss.backward()
+    # The variance was 1 and is 1 / scale², so the losses are the same, and so are their slopes in the logarithm.
+    close(folded.log_threshold.grad, coder.log_threshold.grad, 1e-6)
+    assert (coder.log_threshold.grad != 0).any()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_coder_itself_is_left_alone(kind):
     coder = random_coder(kind)

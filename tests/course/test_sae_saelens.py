@@ -1,5 +1,6 @@
 """SAELens's format from this side: what is written, read and refused, and that nothing is left half-done."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -118,8 +119,10 @@ def test_what_is_written(tmp_path):
 @pytest.mark.parametrize("kind", [ReLU, TopK, Gated, JumpReLU, BatchTopK, Matryoshka])
 def test_there_and_back(kind, tmp_path):
     coder, x = random_coder(kind), inputs()
-    folder = saelens.save(coder, tmp_path / "sae", {"hook_name": "blocks.1.hook_resid_post"})
+    about = {"hook_name": "blocks.1.hook_resid_post", "sae_lens_version": "5.0"}
+    folder = saelens.save(coder, tmp_path / "sae", about)
     loaded, metadata = saelens.load(folder)
+    assert metadata["sae_lens_version"] == saelens.VERSION
     assert type(loaded) is (JumpReLU if isinstance(coder, BatchTopK) else kind)
     assert metadata["hook_name"] == "blocks.1.hook_resid_post"
     assert torch.equal(loaded.encode(x) != 0, coder.encode(x) != 0)
@@ -155,7 +158,9 @@ def test_what_a_constant_threshold_was(kind, was, tmp_path):
 
 def test_a_threshold_that_has_not_been_set_is_written_as_zero(tmp_path):
     coder, x = BatchTopK(D_IN, N_LATENTS, k=4), inputs()
-    loaded, _ = saelens.load(saelens.save(coder, tmp_path / "sae"))
+    folder = saelens.save(coder, tmp_path / "sae")
+    assert load_file(folder / saelens.WEIGHTS)["threshold"].tolist() == [0] * N_LATENTS
+    loaded, _ = saelens.load(folder)
     assert isinstance(loaded, JumpReLU)
     assert loaded.threshold.tolist() == [0] * N_LATENTS
     close(loaded(x), coder(x))
@@ -218,6 +223,17 @@ def test_nothing_is_overwritten(tmp_path):
             saelens.save(random_coder(ReLU), target)
     assert file.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "sae"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(tensors, path):
+        path.write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saelens, "save_file", full)
+    with pytest.raises(RefractError, match="No space left"):
+        saelens.save(random_coder(ReLU), tmp_path / "sae")
+    assert not list(tmp_path.iterdir())
 
 
 KILLED = """
@@ -401,6 +417,19 @@ def folder(tmp_path):
 )
 def test_a_description_that_is_refused(config, message, folder):
     change_config(folder, **config)
+    with pytest.raises(RefractError, match=message):
+        saelens.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("absent", "message"), [("architecture", "None, which is not known"), ("apply_b_dec_to_input", "is true, but")]
+)
+def test_what_version_6_leaves_out(absent, message, tmp_path):
+    """An architecture has no default any more; apply_b_dec_to_input is true unless it says otherwise."""
+    folder = saelens.save(random_coder(ReLU, d_out=3), tmp_path / "sae")
+    config = json.loads((folder / saelens.CONFIG).read_text())
+    del config[absent]
+    (folder / saelens.CONFIG).write_text(json.dumps(config))
     with pytest.raises(RefractError, match=message):
         saelens.load(folder)
 
