@@ -188,5 +188,5 @@ def decoded(tokens: Sequence[int], tokenizer: Any) -> list[str]:
         if count < len(tokens):
             text = text.rstrip("\N{REPLACEMENT CHARACTER}")  # the bytes of a character that is not complete yet
         pieces.append(text[so_far:])
-        so_far = max(so_far, len(text))
+        so_far = len(text)
     return pieces

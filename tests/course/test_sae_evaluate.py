@@ -108,7 +108,8 @@ def test_the_mean_recovers_nothing_of_mean_ablation(model, mean):
 @torch.no_grad()
 def slow(coder, model, hook, contexts, mean):
     """One context and one position at a time, in float64, with the model's own cache for the clean run."""
-    errors, squares, rows, losses, divergences = [], [], [], {n: [] for n in ("clean", "spliced", "zero", "mean")}, []
+    losses: dict[str, list] = {name: [] for name in ("clean", "spliced", "zero", "mean")}
+    errors, squares, rows, divergences, made = [], [], [], [], []
     for tokens, special in zip(contexts.tokens, contexts.special, strict=True):
         clean_logits, cache = model.run_with_cache(tokens[None])
         y = cache[hook][0]
@@ -121,6 +122,7 @@ def slow(coder, model, hook, contexts, mean):
                 errors.append((y[position] - y_hat[position]).double().square().sum())
                 squares.append(y[position].double().square().sum())
                 rows.append(y[position].double())
+                made.append(y_hat[position].double())
         logits = {"clean": clean_logits[0]}
         for name, value in (("spliced", y_hat), ("zero", zero), ("mean", ablated)):
             put = [(hook, lambda _, hook, value=value: value[None])]
@@ -133,10 +135,13 @@ def slow(coder, model, hook, contexts, mean):
                 losses[name].append(-value[tokens[position + 1]])
             divergences.append((log_p["clean"].exp() * (log_p["clean"] - log_p["spliced"])).sum())
     average = torch.stack(rows).mean(dim=0).square().sum()
+    centred, centred_made = torch.stack(rows) - mean, torch.stack(made) - mean
     return {
         "rows": len(rows),
         "predictions": len(divergences),
         "variance_explained": 1 - sum(errors) / len(rows) / (sum(squares) / len(rows) - average),
+        "bias": torch.stack(made).square().sum() / (torch.stack(made) * torch.stack(rows)).sum(),
+        "bias_about_mean": centred_made.square().sum() / (centred_made * centred).sum(),
         "kl": sum(divergences) / len(divergences),
     } | {f"ce_{name}": sum(values) / len(values) for name, values in losses.items()}
 
@@ -194,9 +199,18 @@ def test_the_first_positions_can_be_left_out(model, mean):
 
 
 def test_training_and_gradients_are_left_as_they_were(model, mean):
-    coder = random_coder()
+    """While it runs there is no dropout and no graph; after it all is as before."""
+    coder, during = random_coder(), []
+
+    class Watched(TopK):
+        def encode(self, x):
+            during.append((model.training, torch.is_grad_enabled()))
+            return super().encode(x)
+
+    coder.__class__ = Watched
     model.train()
     evaluate(coder, model, RESIDUAL, [CONTEXTS], mean=mean)
+    assert during == [(False, False)] * 2
     assert model.training
     model.eval()
     assert coder.W_enc.grad is None

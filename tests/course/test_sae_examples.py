@@ -65,11 +65,12 @@ def test_they_are_the_largest_of_all(size, batch, model):
         assert all(one.latent == latent for one in examples)
 
 
-def test_of_equal_activations_the_earlier_come_first(model):
+@pytest.mark.parametrize("batch", [1, 12])
+def test_of_equal_activations_the_earlier_come_first(batch, model):
     """The same context twelve times over."""
     same = Contexts(*(column[:1].expand(12, -1) for column in text(1, special=0)))
     latents = latents_of(random_coder(), model, same)[0].amax(dim=0).topk(3).indices.tolist()
-    found = top_contexts(random_coder(), model, RESIDUAL, pieces(same), latents, n=4, batch=1)
+    found = top_contexts(random_coder(), model, RESIDUAL, pieces(same), latents, n=4, batch=batch)
     assert [[one.context for one in examples] for examples in found.values()] == [[0, 1, 2, 3]] * 3
 
 
@@ -152,9 +153,9 @@ def test_progress_is_told_in_tokens(model):
 
 def test_what_does_not_fit_is_refused(model):
     coder = random_coder()
-    for latents, settings in (([0, 40], {}), ([-1], {}), ([0], {"n": 0}), ([0], {"around": -1})):
+    for latents, n, around in (([0, 40], 1, 0), ([-1], 1, 0), ([0], 0, 0), ([0], 1, -1)):
         with pytest.raises(RefractError, match="latents 0 to 39"):
-            top_contexts(coder, model, RESIDUAL, [CONTEXTS], latents, **settings)
+            top_contexts(coder, model, RESIDUAL, [CONTEXTS], latents, n=n, around=around)
     with pytest.raises(RefractError, match="give 32 dimensions; the coder has d_in = 16"):
         top_contexts(coder, model, [RESIDUAL, MIDDLE], [CONTEXTS], [0])
     with pytest.raises(RefractError, match="no hook"):

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from refract import cache
 from refract.sae import saelens
 from refract.sae.batch_topk import BatchTopK, Matryoshka
+from refract.sae.coder import SparseCoder
 from refract.sae.gated import Gated
 from refract.sae.jumprelu import JumpReLU
 from refract.sae.normalisation import Normalisation, fold
@@ -96,7 +98,7 @@ def ours():
     """Coders as they come out of training, folded: some of each architecture that SAELens has."""
     generator = torch.Generator().manual_seed(1)
     k = {"k": 5}
-    settings = {
+    settings: dict[str, tuple[type[SparseCoder], dict[str, Any]]] = {
         "relu": (ReLU, {}),
         "gated": (Gated, {}),
         "jumprelu": (JumpReLU, {"bandwidth": 0.3}),
