@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,7 +36,7 @@ class Normalisation:
     """One number; for a crosscoder, whose layers differ in size, a number for each dimension."""
 
     def __post_init__(self) -> None:
-        scale = torch.as_tensor(self.scale)
+        scale = torch.as_tensor(self.scale, dtype=torch.float64)
         if self.mean.ndim != 1 or scale.shape not in ((), self.mean.shape):
             raise RefractError(
                 f"A mean of shape {tuple(self.mean.shape)} and a scale of shape {tuple(scale.shape)} are no "
@@ -63,6 +64,15 @@ class Normalisation:
                 "Give rows that are finite and differ from each other.",
             )
         return cls(mean.to(x.dtype), 1 / math.sqrt(variance))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Normalisation]) -> Normalisation:
+        """That of activations which lie side by side, each with its own: what a crosscoder reads."""
+        if len(parts) == 1:
+            return parts[0]
+        scales = [torch.as_tensor(part.scale, dtype=torch.float64).to(part.mean.device) for part in parts]
+        scales = [scale.expand_as(part.mean) for scale, part in zip(scales, parts, strict=True)]
+        return cls(torch.cat([part.mean for part in parts]), torch.cat(scales))
 
     def __call__(self, x: Float[Tensor, "*row d"]) -> Float[Tensor, "*row d"]:
         return (x - self._like(self.mean, x)) * self._like(self.scale, x)

@@ -9,11 +9,14 @@ import torch
 
 from refract.data import Contexts
 from refract.errors import RefractError
+from refract.sae.config import Config
 from refract.sae.evaluate import Report, evaluate, table
 from refract.sae.metrics import Histogram
+from refract.sae.normalisation import Normalisation, fold
 from refract.sae.relu import ReLU
 from refract.sae.topk import TopK
-from tests.course.activations_toy import HEADS, MIDDLE, RESIDUAL, bridge, pieces, text
+from refract.sae.training import Trainer
+from tests.course.activations_toy import HEADS, MIDDLE, RESIDUAL, bridge, gather, pieces, text
 
 D = 16
 CONTEXTS = text(10)
@@ -283,6 +286,21 @@ def test_half_precision_models_are_judged_in_float32(mean):
     expected = torch.nn.functional.cross_entropy(logits[:, :-1][counted].double(), CONTEXTS.tokens[:, 1:][counted])
     assert report.ce_clean == pytest.approx(expected.item(), rel=1e-6)
     assert report.recovered_mean == 1
+
+
+def test_from_activations_to_a_report(tmp_path, model):
+    """Harvest, train, fold, evaluate: the coder explains on held-out text what it did in its own units."""
+    store = gather(tmp_path / "store", contexts=text(200, seed=2), model=model, hooks=[RESIDUAL])
+    held_out = gather(tmp_path / "held_out", contexts=CONTEXTS, model=model, hooks=[RESIDUAL])
+    config = Config(n_latents=64, settings={"k": 4}, tokens=60 * 128, batch=128, learning_rate=3e-3, log_every=20)
+    trainer = Trainer(config, store, tmp_path / "run", held_out=held_out)
+    coder = trainer.run()
+    normalisation = Normalisation(store.mean[RESIDUAL], store.scale[RESIDUAL])
+    report = evaluate(fold(coder, normalisation), model, RESIDUAL, [CONTEXTS], mean=store.mean[RESIDUAL])
+    assert report.rows == held_out.rows
+    assert report.variance_explained == pytest.approx(trainer.curve[-1]["held_out_fve"], rel=1e-4)
+    assert report.l0 == pytest.approx(trainer.curve[-1]["held_out_l0"], rel=1e-3)
+    assert report.variance_explained > 0.3
 
 
 # --- the report ------------------------------------------------------------------------------------------

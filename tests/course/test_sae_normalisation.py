@@ -70,6 +70,15 @@ def test_undo_undoes():
         close(normalisation.undo(normalisation(x)), x)
 
 
+def test_activations_side_by_side():
+    x = data()
+    parts = [Normalisation.of(x[:, :4]), Normalisation.of(x[:, 4:])]
+    joined = Normalisation.joined(parts)
+    close(joined(x), torch.cat([parts[0](x[:, :4]), parts[1](x[:, 4:])], dim=1))
+    close(joined.undo(joined(x)), x)
+    assert Normalisation.joined(parts[:1]) is parts[0], "one number stays one number"
+
+
 @pytest.mark.parametrize(
     "rows", [torch.full((3, 2), 0.1), torch.ones(1, 2), torch.tensor([[1.0, math.nan], [0.0, 0.0]])]
 )
