@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refract.cli import answers, authors, export, progress, stuck, watch, work
+from refract.cli import answers, authors, export, progress, sae, stuck, watch, work
 from refract.errors import RefractError
 
 
@@ -22,7 +22,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(2) from error
 
     def list_commands(self, ctx: Any) -> list[str]:
-        order = ["start", "check", "watch", "hint", "solution", "progress", "export", "reset", "site", "build"]
+        order = ["start", "check", "watch", "hint", "solution", "progress", "export", "reset", "sae", "site", "build"]
         return sorted(self.commands, key=order.index)
 
 
@@ -39,6 +39,7 @@ app.command()(watch.watch)
 app.command()(stuck.hint)
 app.command()(stuck.solution)
 app.add_typer(progress.app, name="progress")
+app.add_typer(sae.app, name="sae")
 app.command()(export.export)
 app.command()(work.reset)
 app.command()(authors.site)

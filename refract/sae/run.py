@@ -1,0 +1,282 @@
+"""From a model's name to a finished coder: harvest, train, evaluate, export. What the command line calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from refract import cache
+from refract.errors import RefractError
+from refract.sae import architectures, checkpoint, curve, saelens
+from refract.sae.activations import Store, bars, harvest
+from refract.sae.coder import SparseCoder
+from refract.sae.config import Config
+from refract.sae.group import device_of_this_process, joined
+from refract.sae.normalisation import Normalisation, fold
+from refract.sae.training import CHECKPOINT, Trainer
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from refract.data import Contexts, Document
+
+CODER, SOURCE = "coder", "source.json"
+USUAL_HOOKS = {"smollm2": "blocks.10.hook_resid_post", "course": "blocks.2.hook_resid_post"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run's activations come from."""
+
+    model: str = "smollm2"
+    hooks: tuple[str, ...] = ()
+    rows: int = 1_000_000
+    held_out_rows: int = 32_768
+    n_ctx: int = 128
+    dataset: str | None = None
+    seed: int = 0
+    """Of the order of the documents."""
+
+    def __post_init__(self) -> None:
+        if not self.hooks:
+            if self.model not in USUAL_HOOKS:
+                raise RefractError(
+                    f"At which hook point of {self.model} should activations be harvested?",
+                    "Say it with --hook, for example --hook blocks.6.hook_resid_post.",
+                )
+            object.__setattr__(self, "hooks", (USUAL_HOOKS[self.model],))
+
+    def words(self, split: str) -> str:
+        """The text, in words: what a store keeps as its source."""
+        return f"{self.dataset or 'the corpus of the course'}, {split}, documents shuffled with seed {self.seed}"
+
+    @property
+    def slug(self) -> str:
+        """A folder's name for these activations."""
+        told = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", f"{Path(self.model).name}-{'-'.join(self.hooks)}").strip("-")
+        return f"{readable[:60]}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+
+
+def documents(source: Source, split: str) -> Iterator[Document]:
+    """The text of one side of the split, its documents in an order of their own (the corpus has them by domain)."""
+    from refract import data
+
+    if source.dataset is None:
+        every = list(data.corpus("train" if split == "train" else "held-out"))
+        random.Random(source.seed).shuffle(every)
+        return iter(every)
+    wanted = split == "held-out"
+    return (each for each in data.hub(source.dataset) if data.held_out(each.text) == wanted)
+
+
+def packed(source: Source, split: str, model: TransformerBridge) -> Iterator[Contexts]:
+    """The same, as a model's tokens."""
+    from refract import data
+
+    return data.pack(documents(source, split), model.tokenizer, source.n_ctx)
+
+
+def stores(source: Source, folder: Path | None = None, device: torch.device | str = "cpu") -> tuple[Store, Store]:
+    """Activations to train on, and held-out ones. What is not there yet is harvested; the model loads only for that."""
+    folder = folder or cache.folder() / "activations" / source.slug
+    model: TransformerBridge | None = None
+    found = []
+    for split, rows in (("train", source.rows), ("held-out", source.held_out_rows)):
+        store = _harvested(folder / split, source, split)
+        if store is None:
+            from refract import models
+
+            model = models.load(source.model, device=str(device)) if model is None else model
+            store = harvest(
+                model,
+                packed(source, split, model),
+                source.hooks,
+                folder / split,
+                source=source.words(split),
+                rows=rows,
+                on_progress=bars(),
+            )
+        found.append(store)
+    return found[0], found[1]
+
+
+def _harvested(folder: Path, source: Source, split: str) -> Store | None:
+    """The store in a folder, if it is complete and of this source."""
+    try:
+        store = Store.open(folder)
+    except RefractError:
+        return None  # not there, or not finished, or damaged: harvesting goes on with it, or says what is wrong
+    settings = store.manifest.settings
+    same = settings.source == source.words(split) and tuple(settings.hooks) == source.hooks
+    return store if same and settings.n_ctx == source.n_ctx and _name(settings.model) == _name(source.model) else None
+
+
+def _name(model: str) -> str:
+    """A model's name without the folder or the owner."""
+    return model.rstrip("/").rsplit("/", maxsplit=1)[-1]
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def train(
+    config: Config,
+    source: Source,
+    out: Path,
+    *,
+    activations: Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Harvest what is missing, train, and save the coder and its curve in ``out``."""
+    from tqdm import tqdm
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = device_of_this_process(device)
+    with joined(place) as group:
+        if (out / CHECKPOINT).exists() and not resume:
+            raise RefractError(
+                f"There is a run in {out} already.", "Add --resume to go on with it, or choose another folder."
+            )
+        if group.leads:
+            out.mkdir(parents=True, exist_ok=True)
+            _write(out / SOURCE, json.dumps(dataclasses.asdict(source), indent=1))
+            stores(source, activations, place)
+        group.wait()
+        train_store, held_out = stores(source, activations, place)
+        trainer = Trainer(config, train_store, out, held_out=held_out, device=place, group=group)
+        if resume and trainer.resume() and group.leads:
+            print(f"Going on from step {trainer.done:,} of {config.steps:,}.")
+        with tqdm(
+            total=config.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not group.leads
+        ) as bar:
+
+            def on_point(point: dict[str, float]) -> None:
+                bar.update(int(point["step"]) - bar.n)
+                bar.set_postfix_str(curve.line(point))
+
+            trainer.run(on_point)
+        if group.leads:
+            _finish(trainer, source, out)
+
+
+def _finish(trainer: Trainer, source: Source, out: Path) -> None:
+    folder = export(out, out / CODER)
+    curve.write_figure(trainer.curve, out / "curve.html")
+    print(curve.text(trainer.curve))
+    last = trainer.curve[-1]
+    print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s; {curve.line(last)}.")
+    print(f"The coder: {folder}. The curve: {out / 'curve.html'}. Now: python -m refract sae evaluate {out}")
+
+
+# --- what a run has made -------------------------------------------------------------------------
+
+
+def export(run: Path, to: Path, *, dtype: str = "float32") -> Path:
+    """A run's newest checkpoint as a coder in the model's own units, in SAELens's format."""
+    coder, normalisations, state = newest(run)
+    source = _source(run)
+    config = Config(**state["config"])
+    if config.kind == "crosscoder":
+        raise RefractError(
+            "SAELens has no crosscoders, so there is no format to export this one to.",
+            f"Its checkpoint is in {run / CHECKPOINT}; refract.sae.run.newest reads it.",
+        )
+    point = state["curve"][-1] if state["curve"] else {}
+    metadata = {
+        "model_name": source.model,
+        "hook_name": source.hooks[0],
+        "context_size": source.n_ctx,
+        "prepend_bos": False,
+        "refract": {
+            "source": dataclasses.asdict(source),
+            "config": state["config"],
+            "trained": {name: point[name] for name in ("tokens", "fve", "l0", "dead", "held_out_fve") if name in point},
+            "mean": [round(value, 5) for value in normalisations[-1].mean.tolist()],
+        },
+    }
+    saelens.save(fold(coder, *normalisations), to, metadata, dtype=dtype)  # type: ignore[arg-type]  (it is checked there)
+    return to
+
+
+def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]:
+    """The coder of a run's newest checkpoint, in normalised units; a normalisation for each hook; the run's state."""
+    path = run / CHECKPOINT
+    if not path.exists():
+        raise RefractError(f"There is no run in {run}.", "Give the folder that `sae train --out` wrote.")
+    tensors, state = checkpoint.load(path)
+    coder = architectures.ARCHITECTURES[state["config"]["architecture"]](**state["coder"])
+    named = {name.removeprefix("coder."): value for name, value in tensors.items() if name.startswith("coder.")}
+    coder.load_state_dict(named)
+    hooks = state["data"]["hooks"]
+    return coder.eval(), [Normalisation(tensors[f"mean.{h}"], float(tensors[f"scale.{h}"])) for h in hooks], state
+
+
+def evaluate(
+    folder: Path,
+    *,
+    contexts: int = 256,
+    model: str | None = None,
+    top: int = 0,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> str:
+    """The table of a coder's metrics on held-out text; with ``top``, also contexts of latents drawn at random."""
+    from refract import models
+    from refract.sae import evaluate as evaluation
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    coder, metadata = saelens.load(folder / CODER if (folder / CODER).is_dir() else folder)
+    told = metadata.get("refract", {})
+    source = Source(**told["source"]) if told else Source(model=model or "", hooks=(metadata["hook_name"],))
+    language_model = models.load(model or source.model, device=device)
+    held_out = _first(packed(source, "held-out", language_model), contexts)
+    mean = torch.tensor(told["mean"]) if "mean" in told else None
+    report = evaluation.evaluate(coder, language_model, source.hooks[0], held_out, mean=mean)
+    text = report.table()
+    if top:
+        alive = report.density.nonzero().flatten()
+        drawn = alive[torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))[:top]].sort().values
+        text += "\n\n" + evaluation.show_contexts(coder, language_model, source.hooks[0], held_out, drawn.tolist())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out / "metrics.json", report.to_json())
+        _write(out / "metrics.md", text)
+    return text
+
+
+def _first(batches: Iterator[Contexts], count: int) -> list[Contexts]:
+    """The first contexts of a stream, in the batches in which they come."""
+    found: list[Contexts] = []
+    for batch in batches:
+        found.append(type(batch)(*(field[:count] for field in batch)))
+        count -= len(batch.tokens)
+        if count <= 0:
+            break
+    return found
+
+
+def _source(run: Path) -> Source:
+    told = json.loads((run / SOURCE).read_text(encoding="utf-8"))
+    return Source(**told | {"hooks": tuple(told["hooks"])})
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,160 @@
+"""The commands ``python -m refract sae``, from text to an evaluated coder, on a tiny model and a local dataset."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from refract.cli import app
+from refract.sae import run, saelens
+from tests.course import model_shop
+
+HOOK = "blocks.1.hook_resid_post"
+WORDS = ["the", "hen", "sees", "fox", "eats", "egg", "runs", "over", "green", "hill", "dark", "wood", "seven", "owls"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, a dataset, and a cache of its own."""
+    folder = tmp_path_factory.mktemp("sae")
+    model_shop.save_gpt2(folder / "model")
+    (folder / "text").mkdir()
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS, k=60)) + "." for _ in range(400)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (folder / "text" / "train.jsonl").write_text(lines, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFRACT_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def arguments(place: Path, out: str, *more: str) -> list[str]:
+    text = f"sae train --model {place / 'model'} --dataset {place / 'text'} --hook {HOOK} --n-ctx 16 --rows 2000 "
+    text += "--held-out-rows 300 --latents 32 --k 4 --batch 100 --tokens 6000 --learning-rate 0.003 --threads 1 "
+    return [*text.split(), "--out", str(place / out), *more]
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    result = invoke(*arguments(place, "run", "--set", "log_every=10", "--set", "aux_k=8"))
+    assert result.exit_code == 0, result.output
+    return place / "run", result.output
+
+
+def test_training_leaves_a_coder_a_curve_and_a_checkpoint(trained):
+    folder, output = trained
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.safetensors",
+        "coder",
+        "curve.html",
+        "curve.json",
+        "source.json",
+    }
+    curve = json.loads((folder / "curve.json").read_text())
+    assert [point["step"] for point in curve] == list(range(10, 61, 10))
+    assert curve[-1]["held_out_fve"] > curve[0]["fve"]
+    assert "6,000 tokens" in output and f"python -m refract sae evaluate {folder}" in output
+    _, metadata = saelens.load(folder / "coder")
+    assert metadata["hook_name"] == HOOK
+    assert metadata["refract"]["config"]["settings"] == {"k": 4, "aux_k": 8}
+
+
+def test_the_saved_coder_is_the_trained_one_in_the_models_units(trained, place):
+    import torch
+
+    folder, _ = trained
+    coder, normalisations, _ = run.newest(folder)
+    saved, _ = saelens.load(folder / "coder")
+    source = run.Source(
+        model=str(place / "model"), hooks=(HOOK,), rows=2000, held_out_rows=300, n_ctx=16, dataset=str(place / "text")
+    )
+    _, held_out = run.stores(source)
+    x = held_out.take(range(300))
+    with torch.no_grad():
+        expected = normalisations[0].undo(coder(normalisations[0](x)))
+        assert torch.allclose(saved(x), expected, atol=1e-4)
+        fve = 1 - (saved(x) - x).square().sum() / (x - x.mean(dim=0)).square().sum()
+    curve = json.loads((folder / "curve.json").read_text())
+    assert fve.item() == pytest.approx(curve[-1]["held_out_fve"], abs=1e-3)
+
+
+def test_activations_are_harvested_once(trained, place):
+    manifests = list((place / "cache" / "activations").rglob("manifest.json"))
+    before = {path: path.stat().st_mtime_ns for path in manifests}
+    assert len(before) == 2
+    hidden = (place / "model").rename(place / "hidden")  # another run on them does not even look for the model
+    try:
+        result = invoke(*arguments(place, "second", "--seed", "1"))
+    finally:
+        hidden.rename(place / "model")
+    assert result.exit_code == 0, result.output
+    assert before == {path: path.stat().st_mtime_ns for path in manifests}
+
+
+def test_a_run_is_not_overwritten_and_can_be_resumed(trained, place):
+    result = invoke(*arguments(place, "run"))
+    assert result.exit_code == 2 and "Add --resume" in result.output
+    result = invoke(*arguments(place, "run", "--set", "log_every=10", "--set", "aux_k=8", "--resume"))
+    assert result.exit_code == 0 and "Going on from step 60 of 60" in result.output
+
+
+def test_evaluate_prints_the_table(trained):
+    folder, _ = trained
+    out = folder.parent / "metrics"
+    result = invoke(
+        "sae", "evaluate", str(folder), "--contexts", "20", "--top", "2", "--out", str(out), "--threads", "1"
+    )
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((out / "metrics.json").read_text())
+    curve = json.loads((folder / "curve.json").read_text())
+    assert metrics["fve"] == pytest.approx(curve[-1]["held_out_fve"], abs=0.1)
+    assert metrics["l0"] == pytest.approx(4, abs=0.2)
+    for words in ("variance", "L0", "zero", "mean"):
+        assert words in result.output
+
+
+def test_export(trained, place):
+    folder, _ = trained
+    result = invoke("sae", "export", str(folder), str(place / "half"), "--dtype", "float16")
+    assert result.exit_code == 0, result.output
+    assert json.loads((place / "half" / "cfg.json").read_text())["architecture"] == "topk"
+    assert invoke("sae", "export", str(place / "nothing"), str(place / "x")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--architecture", "topp"], "Did you mean topk"),
+        (["--set", "aux"], "is not an assignment"),
+        (["--set", "auxk=3"], "has no setting 'auxk'"),
+        (["--hook", "blocks.1.hook_resid_past"], "hook_resid_past"),
+        (["--batch", "5000", "--tokens", "5000"], "A batch has 5,000 rows"),
+    ],
+)
+def test_bad_input_is_told_in_two_lines(place, more, words):
+    result = invoke(*arguments(place, "bad", *more))
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_torchrun_trains_with_the_command_line(trained, place):
+    """Two processes by torchrun, through the same command, give the same curve as one."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "refract"]
+    more = ("--set", "log_every=10", "--set", "aux_k=8")
+    result = subprocess.run(
+        [*command, *arguments(place, "two", *more)], capture_output=True, text=True, check=False, env=os.environ.copy()
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (json.loads((place / name / "curve.json").read_text()) for name in ("run", "two"))
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs["fve"] == pytest.approx(mine["fve"], abs=2e-3)
