@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +174,16 @@ def train(
 
 
 def _finish(trainer: Trainer, source: Source, out: Path) -> None:
-    folder = export(out, out / CODER)
+    shutil.rmtree(out / CODER, ignore_errors=True)  # a resumed run's last one; the checkpoint has it all
+    try:
+        where = f"The coder: {export(out, out / CODER)}."
+    except RefractError as error:  # a kind that SAELens's format does not have
+        where = f"The coder is in the checkpoint, {out / CHECKPOINT}. ({error.problem})"
     curve.write_figure(trainer.curve, out / "curve.html")
     print(curve.text(trainer.curve))
     last = trainer.curve[-1]
     print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s; {curve.line(last)}.")
-    print(f"The coder: {folder}. The curve: {out / 'curve.html'}. Now: python -m refract sae evaluate {out}")
+    print(f"{where} The curve: {out / 'curve.html'}. Now: python -m refract sae evaluate {out}")
 
 
 # --- what a run has made -------------------------------------------------------------------------
