@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from refract import cache
 from refract.errors import RefractError
 from refract.sae import architectures, checkpoint, curve, saelens
-from refract.sae.activations import Store, bars, harvest
+from refract.sae.activations import Store, bars, harvest, stream
 from refract.sae.coder import SparseCoder
 from refract.sae.config import Config
 from refract.sae.group import device_of_this_process, joined
@@ -189,31 +190,50 @@ def _finish(trainer: Trainer, source: Source, out: Path) -> None:
 # --- what a run has made -------------------------------------------------------------------------
 
 
-def export(run: Path, to: Path, *, dtype: str = "float32") -> Path:
-    """A run's newest checkpoint as a coder in the model's own units, in SAELens's format."""
-    coder, normalisations, state = newest(run)
-    source = _source(run)
-    config = Config(**state["config"])
-    if config.kind == "crosscoder":
-        raise RefractError(
-            "SAELens has no crosscoders, so there is no format to export this one to.",
-            f"Its checkpoint is in {run / CHECKPOINT}; refract.sae.run.newest reads it.",
+@dataclass(frozen=True)
+class Finished:
+    """A coder in the model's own units, and what it takes to use it."""
+
+    coder: SparseCoder
+    source: Source
+    mean: Tensor | None
+    """Of the activations that it was trained to reconstruct; not known of a coder from elsewhere."""
+
+    @property
+    def hooks(self) -> tuple[str | tuple[str, ...], str | None]:
+        """Where it reads, and, if it is a transcoder, where it writes."""
+        if self.coder.d_out is not None:
+            return self.source.hooks[0], self.source.hooks[-1]
+        return (self.source.hooks[0] if len(self.source.hooks) == 1 else self.source.hooks), None
+
+
+def finished(folder: Path, model: str | None = None) -> Finished:
+    """The coder of a run's newest checkpoint, or of a folder in SAELens's format."""
+    if (folder / CHECKPOINT).exists():
+        coder, normalisations, _ = newest(folder)
+        if len(normalisations) > 1 and coder.d_out is None:  # a crosscoder's layers, one after another
+            scales = [torch.full_like(each.mean, float(each.scale)) for each in normalisations]
+            normalisations = [Normalisation(torch.cat([each.mean for each in normalisations]), torch.cat(scales))]
+        source = _source(folder)
+        return Finished(
+            fold(coder, *normalisations),
+            dataclasses.replace(source, model=model or source.model),
+            normalisations[-1].mean,
         )
-    point = state["curve"][-1] if state["curve"] else {}
-    metadata = {
-        "model_name": source.model,
-        "hook_name": source.hooks[0],
-        "context_size": source.n_ctx,
-        "prepend_bos": False,
-        "refract": {
-            "source": dataclasses.asdict(source),
-            "config": state["config"],
-            "trained": {name: point[name] for name in ("tokens", "fve", "l0", "dead", "held_out_fve") if name in point},
-            "mean": [round(value, 5) for value in normalisations[-1].mean.tolist()],
-        },
-    }
-    saelens.save(fold(coder, *normalisations), to, metadata, dtype=dtype)  # type: ignore[arg-type]  (it is checked there)
-    return to
+    coder, metadata = saelens.load(folder)
+    told = metadata.get("refract", {})
+    if "source" in told:
+        source = Source(**told["source"] | {"hooks": tuple(told["source"]["hooks"])})
+    else:
+        name, hook = model or metadata.get("model_name"), metadata.get("hook_name")
+        if not name or not hook:
+            raise RefractError(
+                f"{folder} does not say which model and which hook its coder belongs to.",
+                "Give the model with --model; the hook has to stand in its cfg.json, under metadata, as hook_name.",
+            )
+        source = Source(model=name, hooks=(hook,), n_ctx=metadata.get("context_size") or 128)
+    mean = torch.tensor(told["mean"]) if "mean" in told else None
+    return Finished(coder, dataclasses.replace(source, model=model or source.model), mean)
 
 
 def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]:
@@ -229,6 +249,34 @@ def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]
     return coder.eval(), [Normalisation(tensors[f"mean.{h}"], float(tensors[f"scale.{h}"])) for h in hooks], state
 
 
+def export(run: Path, to: Path, *, dtype: str = "float32") -> Path:
+    """A run's newest checkpoint as a coder in the model's own units, in SAELens's format."""
+    done, state = finished(run), newest(run)[2]
+    reads, writes = done.hooks
+    point = state["curve"][-1] if state["curve"] else {}
+    assert done.mean is not None
+    metadata = {
+        "model_name": done.source.model,
+        "hook_name": reads,
+        **({} if writes is None else {"hook_name_out": writes}),
+        "context_size": done.source.n_ctx,
+        "prepend_bos": False,
+        "refract": {
+            "source": dataclasses.asdict(done.source),
+            "config": state["config"],
+            "trained": {name: point[name] for name in ("tokens", "fve", "l0", "dead", "held_out_fve") if name in point},
+            "mean": [round(value, 5) for value in done.mean.tolist()],
+        },
+    }
+    if state["config"]["kind"] == "crosscoder":
+        raise RefractError(
+            "SAELens has no crosscoders, so there is no format to export this one to.",
+            f"It is in {run / CHECKPOINT}; refract.sae.run.finished reads it.",
+        )
+    saelens.save(done.coder, to, metadata, dtype=dtype)  # type: ignore[arg-type]  (it is checked there)
+    return to
+
+
 def evaluate(
     folder: Path,
     *,
@@ -242,27 +290,45 @@ def evaluate(
 ) -> str:
     """The table of a coder's metrics on held-out text; with ``top``, also contexts of latents drawn at random."""
     from refract import models
-    from refract.sae import evaluate as evaluation
+    from refract.sae.evaluate import evaluate as measure
 
     if threads is not None:
         torch.set_num_threads(threads)
-    coder, metadata = saelens.load(folder / CODER if (folder / CODER).is_dir() else folder)
-    told = metadata.get("refract", {})
-    source = Source(**told["source"]) if told else Source(model=model or "", hooks=(metadata["hook_name"],))
-    language_model = models.load(model or source.model, device=device)
-    held_out = _first(packed(source, "held-out", language_model), contexts)
-    mean = torch.tensor(told["mean"]) if "mean" in told else None
-    report = evaluation.evaluate(coder, language_model, source.hooks[0], held_out, mean=mean)
+    done = finished(folder, model)
+    language_model = models.load(done.source.model, device=device)
+    held_out = _first(packed(done.source, "held-out", language_model), contexts)
+    reads, writes = done.hooks
+    mean = done.mean if done.mean is not None else _mean(done.source, language_model)
+    report = measure(done.coder, language_model, reads, held_out, mean=mean, output=writes, on_progress=bars())
     text = report.table()
     if top:
-        alive = report.density.nonzero().flatten()
-        drawn = alive[torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))[:top]].sort().values
-        text += "\n\n" + evaluation.show_contexts(coder, language_model, source.hooks[0], held_out, drawn.tolist())
+        text += "\n\n" + _drawn(done, language_model, held_out, top, seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write(out / "metrics.json", report.to_json())
-        _write(out / "metrics.md", text)
+        _write(out / "metrics.md", report.table(markdown=True) + text[len(report.table()) :] + "\n")
     return text
+
+
+def _drawn(done: Finished, model: TransformerBridge, contexts: list[Contexts], count: int, seed: int) -> str:
+    """The first latents of a random order that fire anywhere in these contexts, with the tokens on which they do most."""
+    from refract.sae.examples import top_contexts
+
+    order = torch.randperm(done.coder.n_latents, generator=torch.Generator().manual_seed(seed))[: 20 * count].tolist()
+    examples = top_contexts(done.coder, model, done.hooks[0], contexts, order, n=5, around=8, on_progress=bars())
+    shown = [latent for latent in order if examples[latent]][:count]
+    lines = []
+    for latent in shown:
+        lines.append(f"latent {latent}")
+        for each in examples[latent]:
+            lines.append(f"  {each.activation:7.2f}  {' '.join(each.text().split())}")
+    return "\n".join(lines)
+
+
+def _mean(source: Source, model: TransformerBridge) -> Tensor:
+    """The mean activation in the first 64 contexts of the text to train on, where a coder does not bring its own."""
+    first = _first(packed(source, "train", model), 64)
+    return torch.cat([rows.float() for rows in stream(model, first, source.hooks[-1])]).mean(dim=0)
 
 
 def _first(batches: Iterator[Contexts], count: int) -> list[Contexts]:

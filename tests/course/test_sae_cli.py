@@ -116,7 +116,7 @@ def test_evaluate_prints_the_table(trained):
     assert result.exit_code == 0, result.output
     metrics = json.loads((out / "metrics.json").read_text())
     curve = json.loads((folder / "curve.json").read_text())
-    assert metrics["fve"] == pytest.approx(curve[-1]["held_out_fve"], abs=0.1)
+    assert metrics["variance_explained"] == pytest.approx(curve[-1]["held_out_fve"], abs=0.1)
     assert metrics["l0"] == pytest.approx(4, abs=0.2)
     for words in ("variance", "L0", "zero", "mean"):
         assert words in result.output
@@ -128,6 +128,20 @@ def test_export(trained, place):
     assert result.exit_code == 0, result.output
     assert json.loads((place / "half" / "cfg.json").read_text())["architecture"] == "topk"
     assert invoke("sae", "export", str(place / "nothing"), str(place / "x")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "hooks"),
+    [("transcoder", (HOOK, "blocks.2.hook_resid_post")), ("crosscoder", (HOOK, "blocks.2.hook_resid_post"))],
+)
+def test_transcoders_and_crosscoders_are_trained_and_evaluated(place, kind, hooks):
+    more = [word for hook in hooks[1:] for word in ("--hook", hook)]
+    result = invoke(*arguments(place, kind, "--kind", kind, *more))
+    assert result.exit_code == 0, result.output
+    assert "The coder is in the checkpoint" in result.output  # SAELens has neither
+    result = invoke("sae", "evaluate", str(place / kind), "--contexts", "20", "--top", "1", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    assert "variance explained" in result.output and "latent " in result.output
 
 
 @pytest.mark.parametrize(
