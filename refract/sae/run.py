@@ -311,7 +311,7 @@ def evaluate(
 
 
 def _drawn(done: Finished, model: TransformerBridge, contexts: list[Contexts], count: int, seed: int) -> str:
-    """The first latents of a random order that fire anywhere in these contexts, with the tokens on which they do most."""
+    """The first latents of a random order that fire in these contexts at all, and the tokens on which they do most."""
     from refract.sae.examples import top_contexts
 
     order = torch.randperm(done.coder.n_latents, generator=torch.Generator().manual_seed(seed))[: 20 * count].tolist()
