@@ -245,7 +245,7 @@ def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]
     coder = architectures.ARCHITECTURES[state["config"]["architecture"]](**state["coder"])
     named = {name.removeprefix("coder."): value for name, value in tensors.items() if name.startswith("coder.")}
     coder.load_state_dict(named)
-    hooks = state["data"]["hooks"]
+    hooks = state["hooks"]
     return coder.eval(), [Normalisation(tensors[f"mean.{h}"], float(tensors[f"scale.{h}"])) for h in hooks], state
 
 

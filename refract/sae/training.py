@@ -218,7 +218,8 @@ class Trainer:
                 "curve": self.curve,
                 "config": self.config.to_dict(),
                 "coder": self.coder.settings,
-                "data": _identity(self.store),
+                "data": self.store.fingerprint,
+                "hooks": list(self.store.hooks),
             }
             checkpoint.save(self.folder / CHECKPOINT, tensors, state)
             _write(self.folder / CURVE, json.dumps(self.curve, indent=1))
@@ -230,7 +231,7 @@ class Trainer:
         if not path.exists():
             return False
         tensors, state = checkpoint.load(path)
-        _same_run(self.config, state, _identity(self.store), path)
+        _same_run(self.config, state, self.store.fingerprint, path)
         coder = {name.removeprefix("coder."): value for name, value in tensors.items() if name.startswith("coder.")}
         self.coder.load_state_dict(coder)
         checkpoint.restore_optimizer(self.optimizer, dict(self.coder.named_parameters()), tensors)
@@ -297,12 +298,7 @@ def _hooks(config: Config, store: Store) -> tuple[list[int], list[int]]:
     return ([0], [1]) if config.kind == "transcoder" else (every, every)
 
 
-def _identity(store: Store) -> dict[str, Any]:
-    """What tells one store from another: a run must not go on with other data than it began with."""
-    return {"rows": store.rows, "hooks": list(store.hooks), "scale": list(store.scale.values())}
-
-
-def _same_run(config: Config, state: dict[str, Any], data: dict[str, Any], path: Path) -> None:
+def _same_run(config: Config, state: dict[str, Any], data: str, path: Path) -> None:
     """Raise unless a checkpoint is of this run: what decides its bits must be as it was."""
     before, now = state["config"] | {"data": state["data"]}, config.to_dict() | {"data": data}
     free = "checkpoint_every"
