@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import random
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from refract.data import Contexts, Document
 
 CODER, SOURCE = "coder", "source.json"
+MIXED = 1 << 16  # contexts that are shuffled together: 170 MB at 128 tokens
+BATCH = 32
 USUAL_HOOKS = {"smollm2": "blocks.10.hook_resid_post", "course": "blocks.2.hook_resid_post"}
 
 
@@ -46,7 +47,7 @@ class Source:
     n_ctx: int = 128
     dataset: str | None = None
     seed: int = 0
-    """Of the order of the documents."""
+    """Of the order of the contexts."""
 
     def __post_init__(self) -> None:
         if not self.hooks:
@@ -59,7 +60,7 @@ class Source:
 
     def words(self, split: str) -> str:
         """The text, in words: what a store keeps as its source."""
-        return f"{self.dataset or 'the corpus of the course'}, {split}, documents shuffled with seed {self.seed}"
+        return f"{self.dataset or 'the corpus of the course'}, {split}, contexts mixed with seed {self.seed}"
 
     @property
     def slug(self) -> str:
@@ -70,22 +71,41 @@ class Source:
 
 
 def documents(source: Source, split: str) -> Iterator[Document]:
-    """The text of one side of the split, its documents in an order of their own (the corpus has them by domain)."""
+    """The text of one side of the split."""
     from refract import data
 
     if source.dataset is None:
-        every = list(data.corpus("train" if split == "train" else "held-out"))
-        random.Random(source.seed).shuffle(every)
-        return iter(every)
+        return data.corpus("train" if split == "train" else "held-out")
     wanted = split == "held-out"
     return (each for each in data.hub(source.dataset) if data.held_out(each.text) == wanted)
 
 
 def packed(source: Source, split: str, model: TransformerBridge) -> Iterator[Contexts]:
-    """The same, as a model's tokens."""
+    """The same as a model's tokens. Contexts are mixed, so that the first thousand are from everywhere."""
     from refract import data
 
-    return data.pack(documents(source, split), model.tokenizer, source.n_ctx)
+    return mixed(data.pack(documents(source, split), model.tokenizer, source.n_ctx), source.seed)
+
+
+def mixed(batches: Iterable[Contexts], seed: int, block: int = MIXED) -> Iterator[Contexts]:
+    """Contexts in another order: a stream is shuffled in blocks of so many, and a shorter one completely."""
+    from refract import data
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled() -> Iterator[Contexts]:
+        whole = [torch.cat(columns) for columns in zip(*held, strict=True)]
+        for some in torch.randperm(len(whole[0]), generator=generator).split(BATCH):
+            yield data.Contexts(*(column[some] for column in whole))
+
+    held: list[Contexts] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(each.tokens) for each in held) >= block:
+            yield from shuffled()
+            held = []
+    if held:
+        yield from shuffled()
 
 
 def stores(source: Source, folder: Path | None = None, device: torch.device | str = "cpu") -> tuple[Store, Store]:

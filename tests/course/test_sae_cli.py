@@ -122,6 +122,23 @@ def test_evaluate_prints_the_table(trained):
         assert words in result.output
 
 
+def test_contexts_come_from_everywhere():
+    """The first of them are not those of the first document; none is lost or doubled; a seed gives one order."""
+    import torch
+
+    from refract.data import Contexts
+
+    columns = torch.arange(1000)[:, None].expand(-1, 4).split(7)
+    batches = [Contexts(rows, rows.int(), rows.int(), rows.int()) for rows in columns]
+    for block in (1 << 16, 300):
+        order = torch.cat([each.tokens[:, 0] for each in run.mixed(batches, seed=3, block=block)])
+        again = torch.cat([each.document[:, 0] for each in run.mixed(iter(batches), seed=3, block=block)])
+        assert torch.equal(order, again.long())
+        assert torch.equal(order.sort().values, torch.arange(1000))
+        assert order[:50].float().std() > 50
+        assert order[:300].max() < 310 or block > 1000
+
+
 def test_export(trained, place):
     folder, _ = trained
     result = invoke("sae", "export", str(folder), str(place / "half"), "--dtype", "float16")
