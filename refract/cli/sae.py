@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -110,7 +110,7 @@ def evaluate(  # noqa: PLR0917
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     to: Annotated[Path, typer.Argument(help="A new folder, in SAELens's format.")],
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the file.")] = "float32",
 ) -> None:
     """Write a run's coder in SAELens's format, from its newest checkpoint, in the model's own units."""
     from refract.sae import run

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -269,7 +269,7 @@ def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]
     return coder.eval(), [Normalisation(tensors[f"mean.{h}"], float(tensors[f"scale.{h}"])) for h in hooks], state
 
 
-def export(run: Path, to: Path, *, dtype: str = "float32") -> Path:
+def export(run: Path, to: Path, *, dtype: Literal["float32", "float16"] = "float32") -> Path:
     """A run's newest checkpoint as a coder in the model's own units, in SAELens's format."""
     done, state = finished(run), newest(run)[2]
     reads, writes = done.hooks
@@ -293,7 +293,7 @@ def export(run: Path, to: Path, *, dtype: str = "float32") -> Path:
             "SAELens has no crosscoders, so there is no format to export this one to.",
             f"It is in {run / CHECKPOINT}; refract.sae.run.finished reads it.",
         )
-    saelens.save(done.coder, to, metadata, dtype=dtype)  # type: ignore[arg-type]  (it is checked there)
+    saelens.save(done.coder, to, metadata, dtype=dtype)
     return to
 
 
