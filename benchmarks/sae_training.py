@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -26,9 +27,10 @@ from benchmarks.sae_libraries import data, environments, tables
 
 SHIPPED = "shipped"
 # What a user might turn on: settings that the library has, and torch's own. A mode is joined by "+".
+SAE_LENS = ["sparse", "sparse+unscaled", "compile", "compile+unscaled", "sparse+compile+unscaled"]
 MODES = {
     "refract": [SHIPPED, "medium"],
-    "sae-lens": [SHIPPED, "sparse", "compile", "sparse+compile", "medium", "autocast", "autocast+compile"],
+    "sae-lens": [SHIPPED, *SAE_LENS, "medium", "autocast", "autocast+compile"],
     "dictionary-learning": [SHIPPED, "compile", "medium", "autocast", "autocast+compile"],
     "eai-sparsify": [SHIPPED, "adam", "compile", "medium", "autocast"],
 }
@@ -132,8 +134,9 @@ def start(library: str, job: dict[str, Any], folder: Path, isa: str | None = Non
     if done.returncode < 0:
         return {"died": f"died ({signal.Signals(-done.returncode).name})"}
     if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        return {"died": f"failed: {last[:160]}".replace("|", "/")}
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]  # a progress bar may come after it
+        return {"died": f"failed: {(told or lines)[-1][:160]}".replace("|", "/")}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -1,7 +1,7 @@
 """dictionary_learning: ``trainSAE`` with its ``TopKTrainer``.
 
 Modes: ``autocast`` (trainSAE's autocast_dtype on a GPU; on a CPU trainSAE ignores it, so it is put around the update),
-``compile`` (of the trainer's loss), ``medium`` (float32_matmul_precision).
+``compile`` (of the trainer's loss, with k as a number instead of a tensor), ``medium`` (float32_matmul_precision).
 
 Its warm-up has 1,000 steps. A run that is not much longer would be warm-up alone, so it has a tenth of the run at most.
 """
@@ -33,6 +33,8 @@ def main() -> None:
             super().__init__(**settings)
             made.append(self)
             if "compile" in job.mode:
+                del self.ae.k  # a tensor, as which torch.compile refuses it
+                self.ae.k = job.k
                 self.loss = torch.compile(self.loss)
 
         def update(self, step: int, x: Tensor) -> float:

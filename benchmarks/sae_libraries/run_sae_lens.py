@@ -1,7 +1,8 @@
 """SAELens: ``SAETrainer.fit`` with a ``TopKTrainingSAE``, as its tutorial on other data than a model's does it.
 
-Modes: ``sparse`` (use_sparse_activations), ``autocast`` (its own setting), ``compile`` (what its compile_sae does),
-``medium`` (float32_matmul_precision).
+Modes: ``sparse`` (use_sparse_activations), ``unscaled`` (rescale_acts_by_decoder_norm off: with torch 2.13 ``sparse``
+fails without it), ``autocast`` (its own setting), ``compile`` (what its compile_sae does), ``medium``
+(float32_matmul_precision).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 def main() -> None:
     job, feed = common.begin()
-    common.unknown(job, {"sparse", "autocast", "compile", "medium"})
+    common.unknown(job, {"sparse", "unscaled", "autocast", "compile", "medium"})
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(
             d_in=feed.d_in,
@@ -23,6 +24,7 @@ def main() -> None:
             k=job.k,
             device=job.device,
             use_sparse_activations="sparse" in job.mode,
+            rescale_acts_by_decoder_norm="unscaled" not in job.mode,
         )
     )
 

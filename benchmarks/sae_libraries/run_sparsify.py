@@ -1,8 +1,8 @@
 """eai-sparsify: ``Trainer.fit``, with a "model" whose one layer gives out the next batch of rows.
 
-Modes: ``adam`` (its other common optimizer; signum is the default), ``auxk`` (AuxK with the paper's 1/32; off by
-default), ``autocast`` (on a GPU it is always on; on a CPU it is put around the coder's forward pass), ``compile`` (of
-the coder's forward pass), ``medium`` (float32_matmul_precision; the trainer sets "high" itself).
+Modes: ``adam`` (its other common optimizer; signum is the default), ``autocast`` (on a GPU it is always on; on a CPU it
+is put around the coder's forward pass), ``compile`` (of the coder's forward pass), ``medium`` (float32_matmul_precision;
+the trainer sets "high" itself). AuxK is off, as it is by default.
 
 Adam's warm-up has 1,000 steps. A run that is not much longer would be warm-up alone, so it has a tenth at most.
 """
@@ -67,7 +67,7 @@ class Sequences:
 
 def main() -> None:
     job, feed = common.begin()
-    common.unknown(job, {"adam", "auxk", "autocast", "compile", "medium"})
+    common.unknown(job, {"adam", "autocast", "compile", "medium"})
     default = (2e-4 if "adam" in job.mode else 5e-3) / (job.latents / 2**14) ** 0.5  # as its trainer has it
     rate = (job.learning_rate or default) * job.times_rate
     config = TrainConfig(
@@ -76,7 +76,6 @@ def main() -> None:
         optimizer="adam" if "adam" in job.mode else "signum",
         lr=rate,
         lr_warmup_steps=min(WARM_UP, job.steps // 10),
-        auxk_alpha=1 / 32 if "auxk" in job.mode else 0.0,
         init_seeds=[job.seed],
         save_every=10**9,
         log_to_wandb=False,

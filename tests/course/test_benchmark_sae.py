@@ -209,7 +209,7 @@ def test_bf16_can_be_left_out(tmp_path, monkeypatch):
     assert isinstance(given, argparse.Namespace)
     assert sae_training.Bench(given, (tmp_path,) * 2).modes() == {
         "refract": ["shipped"],
-        "sae-lens": ["shipped", "sparse", "compile", "sparse+compile"],
+        "sae-lens": ["shipped", *sae_training.SAE_LENS],
     }
 
 
