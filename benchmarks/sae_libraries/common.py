@@ -78,11 +78,13 @@ class Feed(Iterator[Tensor]):
         self.done = 0
         self.step_seconds: list[float] = []
         """Of every step; on a GPU the mean over its block."""
+        self.cpu_seconds: list[float] = []
+        """The same, of the processors that the process had, all threads together."""
         self.points: list[dict[str, float]] = []
         self.profiled = ""
         self.start_mb = peak_mb()
         self.peak_mb = self.start_mb
-        self._began: float | None = None
+        self._began: tuple[float, float] | None = None
         self._order = self._places()
         self._profiler: Any = None
 
@@ -97,7 +99,7 @@ class Feed(Iterator[Tensor]):
         batch = self.rows[next(self._order)].float()
         if self.done % self.block == 0:
             self._wait()
-            self._began = time.perf_counter()
+            self._began = time.perf_counter(), time.process_time()
         return batch
 
     @property
@@ -124,7 +126,9 @@ class Feed(Iterator[Tensor]):
         if self.done % self.block == 0:
             self._wait()
             assert self._began is not None
-            self.step_seconds += [(time.perf_counter() - self._began) / self.block] * self.block
+            began, cpu_began = self._began
+            self.step_seconds += [(time.perf_counter() - began) / self.block] * self.block
+            self.cpu_seconds += [(time.process_time() - cpu_began) / self.block] * self.block
         if self._profiler is not None:
             self._profiler.stop()
             self.profiled = self._profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=16)
@@ -229,6 +233,7 @@ def report(feed: Feed, package: str, learning_rate: float, notes: str = "") -> N
         "learning_rate": learning_rate,
         "steps": feed.done,
         "step_ms": [1000 * seconds for seconds in feed.timed],
+        "cpu_ms": [1000 * seconds for seconds in feed.cpu_seconds[job.warm_up :]],
         "seconds": sum(feed.step_seconds),
         "start_mb": feed.start_mb,
         "peak_mb": feed.peak_mb,

@@ -1,20 +1,28 @@
 """dictionary_learning: ``trainSAE`` with its ``TopKTrainer``.
 
 Modes: ``autocast`` (trainSAE's autocast_dtype on a GPU; on a CPU trainSAE ignores it, so it is put around the update),
-``compile`` (of the trainer's loss, with k as a number instead of a tensor), ``medium`` (float32_matmul_precision).
+``compile`` (of the trainer's loss; it takes two changes, see below), ``medium`` (float32_matmul_precision).
 
 Its warm-up has 1,000 steps. A run that is not much longer would be warm-up alone, so it has a tenth of the run at most.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+from unittest.mock import MagicMock
 
 import common
 import torch
+from torch import Tensor
+
+if "compile" in sys.argv[1]:
+    # The version of nnsight that the library needs changes torch so that torch 2.13 cannot compile anything. Only the
+    # part that runs language models uses it.
+    sys.modules["nnsight"] = MagicMock()
+
 from dictionary_learning.trainers.top_k import TopKTrainer
 from dictionary_learning.training import trainSAE
-from torch import Tensor
 
 WARM_UP = 1000  # TopKTrainer's default
 

@@ -1,8 +1,8 @@
 """eai-sparsify: ``Trainer.fit``, with a "model" whose one layer gives out the next batch of rows.
 
-Modes: ``adam`` (its other common optimizer; signum is the default), ``autocast`` (on a GPU it is always on; on a CPU it
-is put around the coder's forward pass), ``compile`` (of the coder's forward pass), ``medium`` (float32_matmul_precision;
-the trainer sets "high" itself). AuxK is off, as it is by default.
+Modes: ``adam`` (its other common optimizer; signum is the default), ``autocast`` (on a GPU it is always on; on a CPU
+it is put around the coder's forward pass), ``compile`` (of the coder's forward pass), ``medium``
+(float32_matmul_precision; the trainer sets "high" itself). AuxK is off, as it is by default.
 
 Adam's warm-up has 1,000 steps. A run that is not much longer would be warm-up alone, so it has a tenth at most.
 """

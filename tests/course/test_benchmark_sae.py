@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import sae_training
 from benchmarks.sae_libraries import data, environments, tables
+from refract.sae.activations import own
 
 SIZE = (64, 32)
 
@@ -37,6 +38,18 @@ def job(rows, **settings):
     """The JSON of a small run."""
     base = {"train": str(rows[0]), "held_out": str(rows[1]), "latents": 64, "k": 4, "batch": 32, "steps": 12}
     return base | settings
+
+
+def test_rows_of_a_store_are_centred_and_scaled_and_split(tmp_path):
+    x = 3 * torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0)) + 7
+    store = own.write(tmp_path / "store", {"hook": x})
+    train, held_out = data.from_store(tmp_path / "store", None, tmp_path, 3000)
+    normal = ((x.numpy() - store.mean["hook"].numpy()) * store.scale["hook"]).astype(np.float16)
+    assert np.array_equal(np.load(held_out), normal[-data.HELD_OUT :])
+    found = np.load(train)
+    assert found.shape == (3000, 5)
+    assert set(map(bytes, found)) <= set(map(bytes, normal[: -data.HELD_OUT]))
+    assert np.load(held_out).astype(np.float64).std() == pytest.approx(1, abs=0.01)
 
 
 # --- the runners' shared part ---------------------------------------------------------------------
@@ -87,6 +100,9 @@ class Clock:
     def perf_counter(self):
         return self.now
 
+    def process_time(self):
+        return self.now / 2
+
 
 @pytest.fixture
 def clock(common, monkeypatch):
@@ -116,6 +132,7 @@ def test_the_clock_counts_the_step_and_not_the_score(common, clock, rows):
     common.run(feed, takes(clock, feed, 2))
     assert feed.done == 4
     assert feed.step_seconds == [2, 2, 2, 2]
+    assert feed.cpu_seconds == [1, 1, 1, 1]
     assert feed.timed == [2, 2, 2]
     assert [(point["step"], point["seconds"], point["fve"]) for point in feed.points] == [(2, 4, 1), (4, 8, 1)]
 
@@ -218,7 +235,11 @@ def test_bf16_can_be_left_out(tmp_path, monkeypatch):
 
 def result(library, mode="shipped", **fields):
     known = {"part": "speed", "library": library, "mode": mode, "latents": 64, "batch": 32, "k": 4, "d_in": 16}
-    return known | {"step_ms": [9.0, 10, 99], "peak_mb": 300.0, "start_mb": 200.0, "product_ms": 4.0} | fields
+    return (
+        known
+        | {"step_ms": [9.0, 10, 99], "cpu_ms": [18.0], "peak_mb": 300.0, "start_mb": 200.0, "product_ms": 4.0}
+        | fields
+    )
 
 
 def test_speed_table():
@@ -231,9 +252,9 @@ def test_speed_table():
         {key: value for key, value in result("eai-sparsify", died="died (SIGILL)").items() if key != "step_ms"},
     ]
     table = tables.speed(results)
-    assert "| refract | shipped | 10.0 | 3 | 3,200 | 1.00 | 40% | 300 | 100 |" in table
-    assert "| sae-lens | shipped | 50.0 | 1 | 640 | 5.00 | 8% | 500 | 300 |" in table
-    assert "| eai-sparsify | shipped | died (SIGILL) | 0 |" in table
+    assert "| refract | shipped | 10.0 | 18.0 | 3 | 3,200 | 1.00 | 40% | 300 | 100 |" in table
+    assert "| sae-lens | shipped | 50.0 | 18.0 | 1 | 640 | 5.00 | 8% | 500 | 300 |" in table
+    assert "| eai-sparsify | shipped | died (SIGILL) | | 0 |" in table
     assert "as shipped: sae-lens (shipped), 50.0 ms a step; ours (shipped) 10.0 ms: **5.00 times**" in table
     assert "in any mode: sae-lens (sparse), 25.0 ms a step; ours (shipped) 10.0 ms: **2.50 times**" in table
     assert "The least memory of the others: 300 MB; ours: 300 MB." in table
