@@ -135,9 +135,8 @@ def start(library: str, job: dict[str, Any], folder: Path, isa: str | None = Non
         return {"died": f"died ({signal.Signals(-done.returncode).name})"}
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        told = [
-            line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)
-        ]  # a progress bar may come after it
+        # A progress bar may come after the message.
+        told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return {"died": f"failed: {(told or lines)[-1][:160]}".replace("|", "/")}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
