@@ -91,6 +91,13 @@ def test_batches_are_the_same_for_everyone_and_cover_an_epoch(common, rows):
         next(first)
 
 
+def test_every_epoch_and_every_seed_has_an_order_of_its_own(common, rows):
+    first, other = (common.Feed(common.Job(**job(rows, steps=200, seed=seed))) for seed in (0, 1))
+    batches = [next(first) for _ in range(63)]
+    orders = [torch.from_numpy(np.load(rows[0])[:32]).float(), batches[0], batches[62], next(other)]
+    assert not any(torch.equal(one, two) for place, one in enumerate(orders) for two in orders[:place])
+
+
 class Clock:
     """Stands still, but where it is told."""
 
