@@ -27,7 +27,7 @@ from torch import Tensor
 Reconstruct = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Rows to their reconstructions, and to a matrix (row, latent) that is not zero where a latent is active."""
 SCORED_AT_ONCE = 512
-STEPS_IN_A_BLOCK = 10  # on a GPU the clock is read once in so many steps: reading it means waiting for the GPU
+STEPS_IN_A_BLOCK = {"cpu": 1, "cuda": 10}  # the clock is read once in so many: reading it means waiting for a GPU
 
 
 class Finished(Exception):
@@ -74,7 +74,10 @@ class Feed(Iterator[Tensor]):
         self.rows = torch.from_numpy(np.load(job.train)).to(self.device)
         self.held_out = np.load(job.held_out).astype(np.float32)
         self.d_in = self.rows.shape[1]
-        self.block = STEPS_IN_A_BLOCK if self.device.type == "cuda" else 1
+        self.block = STEPS_IN_A_BLOCK[self.device.type]
+        job.steps, job.warm_up, *job.score_at = (
+            -(-step // self.block) * self.block for step in (job.steps, job.warm_up, *job.score_at)
+        )
         self.done = 0
         self.step_seconds: list[float] = []
         """Of every step; on a GPU the mean over its block."""

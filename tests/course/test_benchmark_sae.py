@@ -151,6 +151,20 @@ def test_a_slow_run_ends_early_but_not_before_three_steps(common, clock, rows):
         assert len(feed.timed) == steps
 
 
+def test_where_reading_the_clock_is_slow_it_is_read_once_in_a_block(common, clock, rows, monkeypatch):
+    monkeypatch.setitem(common.STEPS_IN_A_BLOCK, "cpu", 10)
+    feed = common.Feed(common.Job(**job(rows, steps=31, warm_up=5, score_at=[7])))
+
+    def reconstruct(x):
+        clock.now += 100
+        return x, x
+
+    feed.reconstruct = reconstruct
+    common.run(feed, takes(clock, feed, 2))
+    assert (feed.done, feed.step_seconds, len(feed.timed)) == (40, [2] * 40, 30)
+    assert [(point["step"], point["seconds"]) for point in feed.points] == [(10, 20)]
+
+
 def test_a_library_that_stops_by_itself_is_an_error(common, rows):
     feed = common.Feed(common.Job(**job(rows)))
     with pytest.raises(SystemExit, match="after 0 of 12"):
