@@ -14,6 +14,7 @@ Losses are in the papers' units, in which the data have a mean squared length of
 
 from __future__ import annotations
 
+import abc
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class Step:
         return torch.stack(list(self.losses.values())).sum()
 
 
-class SparseCoder(nn.Module):
+class SparseCoder(nn.Module, abc.ABC):
     """The shared part. An architecture says what its latents are (``encode``) and what it minimises (``step``)."""
 
     architecture: str
@@ -88,9 +89,9 @@ class SparseCoder(nn.Module):
     def pre_activations(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
         return (x - self.b_pre) @ self.W_enc.mT + self.b_enc
 
+    @abc.abstractmethod
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
         """The latents, 0 where they are not active."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its latents are")
 
     def decode(self, latents: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch d_out"]:
         return torch.addmm(self.b_dec, latents, self.W_dec)
@@ -98,6 +99,7 @@ class SparseCoder(nn.Module):
     def forward(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_out"]:
         return self.decode(self.encode(x))
 
+    @abc.abstractmethod
     def step(
         self,
         x: Float[Tensor, "batch d_in"],
@@ -105,7 +107,6 @@ class SparseCoder(nn.Module):
         dead: Int[Tensor, "dead"] | None = None,
     ) -> Step:
         """The losses on a batch. ``y`` is x unless given; ``dead`` lists the latents that have long been silent."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it minimises")
 
     def squared_error(self, y: Float[Tensor, "batch d_out"], y_hat: Float[Tensor, "batch d_out"]) -> Float[Tensor, ""]:
         """The mean of ‖y - y_hat‖², relative to the variance: the fraction of variance that is not explained."""

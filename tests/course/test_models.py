@@ -321,6 +321,7 @@ def parcel(tmp_path_factory):
 
 
 SLOW = """
+import time
 from refract import gguf, models
 from refract.wheels import Wheel
 models.SMOLLM2 = {wheel!r}

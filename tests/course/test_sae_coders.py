@@ -123,7 +123,7 @@ def test_auxk_loss_by_hand():
     coder = set_parameters(TopK(3, 3, k=1, aux_k=2), W_enc=torch.eye(3), W_dec=torch.eye(3))
     x = torch.tensor([[4.0, 1.0, 0.0], [4.0, 0.0, 3.0]])
     result = coder.step(x, dead=torch.tensor([1]))
-    assert float(result.losses["auxiliary"]) == pytest.approx(9 / 5 / 32)
+    assert result.losses["auxiliary"].item() == pytest.approx(9 / 5 / 32)
     assert "auxiliary" not in coder.step(x, dead=torch.tensor([], dtype=torch.long)).losses
     assert "auxiliary" not in coder.step(x).losses
 
@@ -131,7 +131,7 @@ def test_auxk_loss_by_hand():
 def test_auxk_with_nothing_left_over_is_zero():
     coder = set_parameters(TopK(3, 4, k=3, aux_k=1), W_enc=torch.eye(4, 3), W_dec=torch.eye(4, 3))
     result = coder.step(torch.ones(2, 3), dead=torch.tensor([3]))
-    assert float(result.losses["auxiliary"]) == 0
+    assert result.losses["auxiliary"].item() == 0
     result.loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in coder.parameters())
 
