@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from refract import atomic
 from refract.errors import RefractError
 
 NAME = "SHA256SUMS"
@@ -26,9 +27,7 @@ def write(folder: Path) -> None:
     """Write the checksums of all the files in the folder (not of those in folders below it)."""
     target = folder / NAME
     text = listing(file for file in folder.iterdir() if file.is_file() and file != target)
-    partial = target.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    atomic.write_text(target, text)
 
 
 def verify(folder: Path) -> None:

@@ -176,3 +176,14 @@ def toy(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> SectionPaths:
     """The toy's section, with the course's root moved there."""
     monkeypatch.setenv("REFRACT_ROOT", str(toy_root))
     return SectionPaths("ch1_toy", "s1_first")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch: products of tiny tensors gain nothing from a second, and wait for it on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from refract import atomic
+
 Point = dict[str, float]
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -52,6 +54,4 @@ def write_figure(curve: Sequence[Point], path: Path) -> None:
                 figure.add_scatter(x=x, y=y, name=label, mode=mode, row=row, col=1)
     figure.update_xaxes(title_text="tokens", row=len(panels), col=1)
     figure.update_layout(height=220 * len(panels), template="plotly_white", hovermode="x unified")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(go.Figure(figure).to_html(include_plotlyjs=True), encoding="utf-8")
-    partial.replace(path)
+    atomic.write_text(path, go.Figure(figure).to_html(include_plotlyjs=True))

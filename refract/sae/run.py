@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from refract import cache
+from refract import atomic, cache
 from refract.errors import RefractError
 from refract.sae import architectures, checkpoint, curve, saelens
 from refract.sae.activations import Store, bars, harvest, stream
@@ -174,7 +174,7 @@ def train(
             )
         if group.leads:
             out.mkdir(parents=True, exist_ok=True)
-            _write(out / SOURCE, json.dumps(dataclasses.asdict(source), indent=1))
+            atomic.write_text(out / SOURCE, json.dumps(dataclasses.asdict(source), indent=1))
             stores(source, activations, place)
         group.wait()
         train_store, held_out = stores(source, activations, place)
@@ -231,9 +231,8 @@ def finished(folder: Path, model: str | None = None) -> Finished:
     """The coder of a run's newest checkpoint, or of a folder in SAELens's format."""
     if (folder / CHECKPOINT).exists():
         coder, normalisations, _ = newest(folder)
-        if len(normalisations) > 1 and coder.d_out is None:  # a crosscoder's layers, one after another
-            scales = [torch.full_like(each.mean, float(each.scale)) for each in normalisations]
-            normalisations = [Normalisation(torch.cat([each.mean for each in normalisations]), torch.cat(scales))]
+        if coder.d_out is None:
+            normalisations = [Normalisation.joined(normalisations)]
         source = _source(folder)
         return Finished(
             fold(coder, *normalisations),
@@ -325,8 +324,8 @@ def evaluate(
         text += "\n\n" + _drawn(done, language_model, held_out, top, seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        _write(out / "metrics.json", report.to_json())
-        _write(out / "metrics.md", report.table(markdown=True) + text[len(report.table()) :] + "\n")
+        atomic.write_text(out / "metrics.json", report.to_json())
+        atomic.write_text(out / "metrics.md", report.table(markdown=True) + text[len(report.table()) :] + "\n")
     return text
 
 
@@ -365,9 +364,3 @@ def _first(batches: Iterator[Contexts], count: int) -> list[Contexts]:
 def _source(run: Path) -> Source:
     told = json.loads((run / SOURCE).read_text(encoding="utf-8"))
     return Source(**told | {"hooks": tuple(told["hooks"])})
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refract import atomic
 from refract.errors import RefractError
 from refract.sae import architectures, checkpoint
 from refract.sae.activations import Store, batches
@@ -222,7 +223,7 @@ class Trainer:
                 "hooks": list(self.store.hooks),
             }
             checkpoint.save(self.folder / CHECKPOINT, tensors, state)
-            _write(self.folder / CURVE, json.dumps(self.curve, indent=1))
+            atomic.write_text(self.folder / CURVE, json.dumps(self.curve, indent=1))
         self.group.wait()
 
     def resume(self) -> bool:
@@ -309,9 +310,3 @@ def _same_run(config: Config, state: dict[str, Any], data: str, path: Path) -> N
             f"{path} belongs to a run with other settings: {told}.",
             "Give the same settings to resume it, or another folder to begin anew.",
         )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -18,17 +18,10 @@ from refract.sae.topk import TopK
 from refract.sae.training import Trainer
 from tests.course.activations_toy import HEADS, MIDDLE, RESIDUAL, bridge, gather, pieces, text
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 D = 16
 CONTEXTS = text(10)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from a second thread, and wait for it on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,10 @@ from refract.sae.relu import ReLU
 from refract.sae.topk import TopK
 from tests.course.activations_toy import HEADS, MIDDLE, N_CTX, RESIDUAL, bridge, pieces, text
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 D = 16
 CONTEXTS = text(60)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from a second thread, and wait for it on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Normalisation, and folding it into a trained coder: the same function, in the model's own units."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -13,26 +14,13 @@ from refract.sae.jumprelu import JumpReLU
 from refract.sae.normalisation import Normalisation, fold
 from refract.sae.relu import ReLU
 from refract.sae.topk import TopK
+from tests.course import coders_toy
 
 D_IN, D_OUT, N_LATENTS = 6, 4, 64
 KINDS = [ReLU, Gated, JumpReLU, TopK, BatchTopK, Matryoshka]
 
 
-def random_coder(kind, seed=0, dtype=torch.float64, **settings):
-    """A coder in the middle of training: no bias is zero, thresholds differ, decoder rows have unit length."""
-    generator = torch.Generator().manual_seed(seed)
-    if issubclass(kind, TopK):
-        settings = {"k": 5, **settings}
-    if kind is JumpReLU:
-        settings = {"bandwidth": 0.1, **settings}
-    coder = kind(D_IN, N_LATENTS, generator=generator, **settings).to(dtype)
-    with torch.no_grad():
-        for name, parameter in coder.named_parameters():
-            if name != "W_dec":
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-        if isinstance(coder, BatchTopK):
-            coder.threshold.fill_(0.7)
-    return coder
+random_coder = functools.partial(coders_toy.random_coder, d_in=D_IN, n_latents=N_LATENTS, dtype=torch.float64)
 
 
 def data(d=D_IN, rows=200, seed=1):

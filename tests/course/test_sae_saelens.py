@@ -18,26 +18,13 @@ from refract.sae.gated import Gated
 from refract.sae.jumprelu import JumpReLU
 from refract.sae.relu import ReLU
 from refract.sae.topk import TopK
+from tests.course import coders_toy
 
 D_IN, N_LATENTS = 6, 20
 
 
 def random_coder(kind, seed=0, d_in=D_IN, n_latents=N_LATENTS, **settings):
-    generator = torch.Generator().manual_seed(seed)
-    if issubclass(kind, TopK):
-        settings = {"k": 4, **settings}
-    if issubclass(kind, Matryoshka):
-        settings = {"prefixes": (0.25, 1.0), **settings}
-    if kind is JumpReLU:
-        settings = {"bandwidth": 0.2, **settings}
-    coder = kind(d_in, n_latents, generator=generator, **settings)
-    with torch.no_grad():
-        for name, parameter in coder.named_parameters():
-            if name != "W_dec":
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-        if isinstance(coder, BatchTopK):
-            coder.threshold.fill_(0.6)
-    return coder
+    return coders_toy.random_coder(kind, d_in, n_latents, seed=seed, **settings)
 
 
 def inputs(rows=40, d=D_IN):

@@ -15,6 +15,8 @@ from refract.sae.activations import own
 from refract.sae.config import Config
 from refract.sae.training import CHECKPOINT, CURVE, Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 D, FEATURES = 16, 40
 CONFIG = Config(
     n_latents=48,
@@ -37,15 +39,6 @@ def rows(count, seed=0):
     )
     present = torch.rand(count, FEATURES, generator=generator) < 0.05
     return 3.0 + 5 * (present * torch.rand(count, FEATURES, generator=generator)) @ directions
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small gain nothing from a second core, and lose much where it is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
