@@ -194,7 +194,9 @@ def draw_curve(results: dict) -> go.Figure:
     figure.add_scatter(x=tokens, y=[point["train"] for point in curve], name="train: one batch", line_color=style.SKY)
     figure.add_scatter(x=tokens, y=[point["held_out"] for point in curve], name="held out", line_color=style.BLUE)
     figure.add_hline(
-        trigrams, line={"color": style.GREY, "dash": "dash"}, annotation_text="trigrams, on all the held-out text"
+        trigrams,
+        line={"color": style.GREY, "dash": "dash"},
+        annotation={"text": "trigrams, on all the held-out text", "yanchor": "bottom"},
     )
     figure.update_xaxes(title="tokens seen (millions)", rangemode="tozero")
     figure.update_yaxes(title="loss (nats per token)")
