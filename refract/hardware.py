@@ -19,13 +19,14 @@ from refract.errors import RefractError
 if TYPE_CHECKING:
     import torch
 
-PROBE = Path(__file__).with_name("bf16_probe.py")
+PROBES = {kind: Path(__file__).with_name(f"{kind}_probe.py") for kind in ("bf16", "int8")}
 PROBE_SECONDS = 90.0  # it takes about 5; torch alone can take 20 to load from a cold disk
-MARGIN = 0.9  # bf16 has to take less than this share of fp32's time: it costs accuracy
+# Which share of fp32's time it may take to be worth it: bf16 costs accuracy, int8 work around the product.
+MARGINS = {"bf16": 0.9, "int8": 0.5}
 
 
 class Verdict(NamedTuple):
-    """Whether to use bf16 on a device, and why."""
+    """Whether to use a kind of numbers on a device, and why."""
 
     fast: bool
     why: str
@@ -54,13 +55,23 @@ def bf16(device: str | torch.device = "cpu") -> Verdict:
         return Verdict(False, "this GPU has no bf16")
     if kind != "cpu":
         return Verdict(False, f"bf16 has not been tried on {kind}")
-    machine = this_machine()
-    if machine not in _known:
-        _known[machine] = _remembered(machine)
-    return _known[machine]
+    return _tried("bf16")
 
 
-_known: dict[str, Verdict] = {}
+def int8(device: str | torch.device = "cpu") -> Verdict:
+    """Whether products of 8-bit integers are right on this device and much faster than in fp32, and why."""
+    kind = str(device).split(":", maxsplit=1)[0]
+    return _tried("int8") if kind == "cpu" else Verdict(False, f"int8 has not been tried on {kind}")
+
+
+_known: dict[tuple[str, str], Verdict] = {}
+
+
+def _tried(kind: str) -> Verdict:
+    key = kind, this_machine()
+    if key not in _known:
+        _known[key] = _remembered(*key)
+    return _known[key]
 
 
 def this_machine() -> str:
@@ -82,15 +93,15 @@ def _processor() -> str:
     return f"{model} ({hashlib.sha256(claims.encode()).hexdigest()[:8]})"
 
 
-def _remembered(machine: str) -> Verdict:
+def _remembered(kind: str, machine: str) -> Verdict:
     """The verdict in the cache, or a new one. Without a cache that can be written, every process asks anew."""
-    file = cache.folder() / "bf16.json"
+    file = cache.folder() / f"{kind}.json"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(RefractError):
-            stack.enter_context(cache.locked("bf16"))
+            stack.enter_context(cache.locked(kind))
         answers = _read(file)
         if machine not in answers:
-            answers[machine] = _try()
+            answers[machine] = _try(kind)
             partial = file.with_suffix(".partial")
             with contextlib.suppress(OSError):
                 partial.write_text(json.dumps(answers, indent=1), encoding="utf-8")
@@ -109,11 +120,11 @@ def _read(file: Path) -> dict[str, Verdict]:
         return {}
 
 
-def _try() -> Verdict:
+def _try(kind: str) -> Verdict:
     """Run the probe. Whatever ends it but its own answer means no."""
     try:
         done = subprocess.run(
-            [sys.executable, str(PROBE)], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            [sys.executable, str(PROBES[kind])], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return Verdict(False, f"a trial did not end within {PROBE_SECONDS:.0f} s")
@@ -123,9 +134,9 @@ def _try() -> Verdict:
         return Verdict(False, f"a trial of it was killed on this CPU (exit status {done.returncode})")
     try:
         found = json.loads(done.stdout)
-        agrees, ratio = bool(found["agrees"]), found["bf16"] / found["fp32"]
+        agrees, ratio = bool(found["agrees"]), found[kind] / found["fp32"]
     except (ValueError, KeyError, TypeError, ZeroDivisionError):
         return Verdict(False, "a trial of it gave no answer")
     if not agrees:
         return Verdict(False, "its products are wrong on this CPU")
-    return Verdict(ratio < MARGIN, f"it takes {ratio:.2f} times as long as fp32 on this CPU")
+    return Verdict(ratio < MARGINS[kind], f"it takes {ratio:.2f} times as long as fp32 on this CPU")

@@ -11,6 +11,7 @@ from torch import Tensor
 from refract.errors import RefractError
 from refract.sae.coder import Step
 from refract.sae.selection import batch_top_k
+from refract.sae.shortlist import Computed, Shortlist
 from refract.sae.sparse import Active
 from refract.sae.topk import TopK
 
@@ -34,14 +35,14 @@ class BatchTopK(TopK):
         pre = self.pre_activations(x)
         return pre * (pre > self.threshold.clamp_min(0))
 
-    def choose(self, pre: Tensor) -> tuple[Tensor, Active]:
-        values, rows, latents = batch_top_k(pre, self.k)
+    def choose(self, pre: Computed | Shortlist) -> tuple[Tensor, Active]:
+        values, rows, latents = batch_top_k(pre.top_k, self.k, self.n_latents)
         if self.training:
             smallest = torch.where(values > 0, values, torch.inf).amin()
             decay = torch.where(self.threshold < 0, 0, self.threshold_decay)
             moved = decay * self.threshold + (1 - decay) * smallest
             self.threshold.copy_(torch.where(smallest.isfinite(), moved, self.threshold))
-        return values, Active(rows, latents, (len(pre), self.n_latents))
+        return values, Active(rows, latents, (len(values) // self.k, self.n_latents))
 
 
 class Matryoshka(BatchTopK):
@@ -75,7 +76,7 @@ class Matryoshka(BatchTopK):
     def step(self, x: Tensor, y: Tensor | None = None, dead: Tensor | None = None) -> Step:
         y = x if y is None else y
         pre = self._pre(x)
-        latents, active = self._latents(x, pre, *self.choose(pre.detach()))
+        latents, active = self._latents(x, pre, *self.choose(pre))
         y_hat: Tensor = self.b_dec
         start = 0
         errors = []

@@ -1,4 +1,4 @@
-"""Whether bf16 is used is decided by a trial that may crash, hang, be wrong, or be slow."""
+"""Whether bf16 and int8 are used is decided by a trial that may crash, hang, be wrong, or be slow."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def probe(tmp_path, monkeypatch):
         runs = tmp_path / "runs"
         file = tmp_path / "probe.py"
         file.write_text(f"import json, os, signal, time\nopen({str(runs)!r}, 'a').write('x')\n{script}\n")
-        monkeypatch.setattr(hardware, "PROBE", file)
+        monkeypatch.setattr(hardware, "PROBES", {"bf16": file, "int8": file})
         return runs
 
     return write
 
 
-def answer(agrees: bool = True, fp32: float = 1.0, bf16: float = 0.3) -> str:
-    return f"print(json.dumps({{'agrees': {agrees}, 'fp32': {fp32}, 'bf16': {bf16}}}))"
+def answer(agrees: bool = True, fp32: float = 1.0, **other: float) -> str:
+    return f"print(json.dumps({ {'agrees': agrees, 'fp32': fp32, 'bf16': 0.3, 'int8': 0.3} | other }))"
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,50 @@ def test_the_real_trial_prints_what_is_read(monkeypatch):
         "runpy.run_path(sys.argv[1], run_name='__main__')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(hardware.PROBE)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script, str(hardware.PROBES["bf16"])],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     found = json.loads(done.stdout)
     assert found["agrees"] is True
     assert found["fp32"] > 0 < found["bf16"]
+
+
+def test_bf16_and_int8_are_tried_and_remembered_apart(own, probe):
+    runs = probe(answer(bf16=0.6, int8=0.6))
+    for _ in range(2):
+        assert hardware.bf16().fast  # 0.6 is worth its rounding ...
+        assert hardware.int8() == (False, "it takes 0.60 times as long as fp32 on this CPU")  # ... but not more work
+    assert runs.read_text() == "xx"
+    assert {file.name for file in own.glob("*.json")} == {"bf16.json", "int8.json"}
+    assert hardware.int8("cuda:0") == (False, "int8 has not been tried on cuda")
+
+
+def test_the_real_trial_of_int8_tells_right_from_wrong():
+    """The probe itself, and again with products whose sums overflow as on a CPU without the right instructions."""
+    script = (
+        "import runpy, sys, torch\n"
+        "def overflows(a, b): return (a.double() @ b.double()).clamp(-2**15, 2**15 - 1).int()\n"
+        "if sys.argv[2] == 'wrong': torch._int_mm = overflows\n"
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    for kind in ("right", "wrong"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(hardware.PROBES["int8"]), kind],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if kind == "wrong" or done.returncode == 0:
+            found = json.loads(done.stdout)
+            assert found["fp32"] > 0 < found["int8"]
+        if kind == "wrong":
+            assert found["agrees"] is False
+        else:
+            assert hardware.int8().fast <= (done.returncode == 0 and found["agrees"])
 
 
 def test_neither_module_loads_torch():

@@ -10,6 +10,7 @@ from refract.sae.batch_topk import BatchTopK, Matryoshka
 from refract.sae.gated import Gated
 from refract.sae.jumprelu import JumpReLU, heaviside, jump_relu
 from refract.sae.relu import ReLU
+from refract.sae.shortlist import Computed
 from refract.sae.topk import TopK
 
 ALL = [ReLU, Gated, JumpReLU, TopK, BatchTopK, Matryoshka]
@@ -250,7 +251,7 @@ def test_step_and_forward_agree(kind):
     coder = random_coder(kind).eval()
     x = torch.randn(64, 12, generator=torch.Generator().manual_seed(2))
     if kind in (BatchTopK, Matryoshka):  # in use a threshold takes the place of the choice: the same on this batch
-        smallest = coder.choose(coder.pre_activations(x))[0].clamp_min(0)
+        smallest = coder.choose(Computed(coder.pre_activations(x)))[0].clamp_min(0)
         coder.threshold.fill_(smallest[smallest > 0].min() - 1e-5)
     result = coder.step(x)
     latents = coder.encode(x)
