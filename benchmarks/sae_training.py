@@ -29,7 +29,7 @@ SHIPPED = "shipped"
 # What a user might turn on: settings that the library has, and torch's own. A mode is joined by "+".
 SAE_LENS = ["sparse", "sparse+unscaled", "compile", "compile+unscaled", "sparse+compile+unscaled"]
 MODES = {
-    "refract": [SHIPPED, "medium"],
+    "refract": [SHIPPED, "exact", "exact+medium"],
     "sae-lens": [SHIPPED, *SAE_LENS, "medium", "autocast", "autocast+compile"],
     "dictionary-learning": [SHIPPED, "compile", "medium", "autocast", "autocast+compile"],
     "eai-sparsify": [SHIPPED, "adam", "compile", "medium", "autocast"],

@@ -30,7 +30,7 @@ class Memory:
 
 def main() -> None:
     job, feed = common.begin()
-    common.unknown(job, {"medium"})
+    common.unknown(job, {"exact", "medium"})
 
     def reconstruct(x: Tensor) -> tuple[Tensor, Tensor]:
         latents = trainer.coder.encode(x)
@@ -43,7 +43,7 @@ def main() -> None:
     config = Config(
         architecture="topk",
         n_latents=job.latents,
-        settings={"k": job.k},
+        settings={"k": job.k, "exact": "exact" in job.mode},
         tokens=(job.steps + 1) * job.batch,  # one more than are made: the last checkpoint is not timed
         batch=job.batch,
         learning_rate=job.learning_rate,

@@ -11,8 +11,9 @@ from torch import Tensor
 from refract.errors import RefractError
 from refract.sae import sparse
 from refract.sae.coder import SparseCoder, Step
+from refract.sae.rough import best_product
 from refract.sae.selection import top_k
-from refract.sae.shortlist import Computed, Shortlist, worthwhile
+from refract.sae.shortlist import Computed, Shortlist
 from refract.sae.sparse import Active
 
 AUX_COEFFICIENT = 1 / 32
@@ -92,8 +93,9 @@ class TopK(SparseCoder):
             return Computed(self.pre_activations(x))
         # Of thousands of numbers a few will have a gradient: `sparse.encode` adds it.
         with torch.no_grad():
-            if not self.exact and worthwhile(x, self.n_latents, self.k):
-                return Shortlist(x - self.b_pre, self.W_enc, self.b_enc)
+            product = None if self.exact else best_product(x, self.n_latents, self.k)
+            if product is not None:
+                return Shortlist(x - self.b_pre, self.W_enc, self.b_enc, product)
             # The memory is used at every step.
             if self._memory is None or self._memory.shape[0] != len(x) or self._memory.dtype != x.dtype:
                 self._memory = x.new_empty(len(x), self.n_latents)

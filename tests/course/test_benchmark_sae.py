@@ -223,10 +223,10 @@ def fake(times):
 def test_all_modes_once_then_the_shipped_and_the_fastest_in_turn(tmp_path, monkeypatch):
     started, calls = fake({("refract", "shipped"): 1, ("sae-lens", "shipped"): 9, ("sae-lens", "sparse"): 4})
     monkeypatch.setattr(sae_training, "start", started)
-    bench = sae_training.Bench(arguments(tmp_path, "--rounds", "3", "--modes", "sparse", "medium"), (tmp_path,) * 2)
+    bench = sae_training.Bench(arguments(tmp_path, "--rounds", "3", "--modes", "sparse", "medium", "exact"), (tmp_path,) * 2)
     bench.speed(SIZE)
     turn = [("refract", "shipped"), ("sae-lens", "shipped"), ("sae-lens", "sparse")]
-    scouted = [("refract", "shipped"), ("refract", "medium"), *turn[1:], ("sae-lens", "medium")]
+    scouted = [("refract", "shipped"), ("refract", "exact"), *turn[1:], ("sae-lens", "medium")]
     assert calls == scouted + turn + turn
 
 
@@ -246,7 +246,7 @@ def test_bf16_can_be_left_out(tmp_path, monkeypatch):
     given = arguments(tmp_path, "--no-bf16")
     assert isinstance(given, argparse.Namespace)
     assert sae_training.Bench(given, (tmp_path,) * 2).modes() == {
-        "refract": ["shipped"],
+        "refract": ["shipped", "exact"],
         "sae-lens": ["shipped", *sae_training.SAE_LENS],
     }
 
