@@ -1,6 +1,8 @@
 """Put a run's coder here: weights in fp16, its metrics on held-out text, and the README, which holds no typed number.
 
-    python assets/saes/release.py add RUN smollm2      # of the folder that `python -m refract sae train --out RUN` wrote
+RUN is the folder that `python -m refract sae train --out RUN` wrote:
+
+    python assets/saes/release.py add RUN smollm2
     python assets/saes/release.py readme               # write README.md again, from what is here
 """
 
@@ -73,9 +75,10 @@ def add(
         before = _measured(run, contexts)
         after = _measured(new, contexts)
         for measure, most in CLOSE.items():
-            if abs(getattr(after, measure) - getattr(before, measure)) > most:
+            exact, rounded = getattr(before, measure), getattr(after, measure)
+            if abs(rounded - exact) > most:
                 raise RefractError(
-                    f"In fp16 {measure} is {getattr(after, measure):.5f}, before it was {getattr(before, measure):.5f}.",
+                    f"In fp16 {measure} is {rounded:.5f}, before it was {exact:.5f}.",
                     "These weights lose too much in fp16; keep them in fp32, or find out why.",
                 )
         examples = runs.evaluate(new, contexts=contexts, top=LATENTS).split("\n\n", maxsplit=1)[1]
@@ -183,14 +186,14 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
             f"python assets/saes/release.py add RUN {name}",
             "```",
             "",
-            f"![Fraction of variance explained against tokens, on training batches and held-out rows]({name}/curve.png)",
+            f"![Fraction of variance explained against tokens, in training and held out]({name}/curve.png)",
             "",
             f"In fp16 the variance explained is {after.variance_explained:.5f} ({before.variance_explained:.5f} before "
-            f"rounding), the loss with reconstructions {after.ce_spliced:.5f} ({before.ce_spliced:.5f}). SHA-256 of the "
-            f"weights: `{checksums.sha256(folder / CODER_FILES[1])}`.",
+            f"rounding), the loss with reconstructions {after.ce_spliced:.5f} ({before.ce_spliced:.5f}). SHA-256 of "
+            f"the weights: `{checksums.sha256(folder / CODER_FILES[1])}`.",
             "",
-            f"{LATENTS} latents, drawn at random from those that fire in these contexts, and the five contexts in which "
-            "each fires most; the token on which it does stands in [brackets].",
+            f"{LATENTS} latents, drawn at random from those that fire in these contexts, and the five contexts in "
+            "which each fires most; the token on which it does stands in [brackets].",
             "",
             "```text",
             results["examples"].rstrip(),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from refract.errors import RefractError
 from refract.sae.coder import Step
-from refract.sae.selection import batch_top_k
+from refract.sae.selection import WIDER, batch_top_k
 from refract.sae.shortlist import Computed, Shortlist
 from refract.sae.sparse import Active
 from refract.sae.topk import TopK
@@ -43,6 +43,10 @@ class BatchTopK(TopK):
             moved = decay * self.threshold + (1 - decay) * smallest
             self.threshold.copy_(torch.where(smallest.isfinite(), moved, self.threshold))
         return values, Active(rows, latents, (len(values) // self.k, self.n_latents))
+
+    @property
+    def _asked_for(self) -> int:
+        return WIDER * self.k
 
 
 class Matryoshka(BatchTopK):

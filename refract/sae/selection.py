@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+WIDER = 4
+"""How many times k of a row's largest are looked at first when a batch shares its k."""
+
 
 def top_k(
     pre: Float[Tensor, "batch latent"], k: int, *, rough: bool = False
@@ -53,7 +56,7 @@ def batch_top_k(
     every row, then the k · batch largest of these. That is exact unless all 4 k of some row are chosen and it might
     have had more: then it is done again with rows twice as wide.
     """
-    width = min(4 * k, n_latents)
+    width = min(WIDER * k, n_latents)
     while True:
         values, places = largest(width)
         chosen, order = top_k(values.flatten()[None], k * len(values))

@@ -86,6 +86,11 @@ class TopK(SparseCoder):
         error = (guess - left_over).square().sum() / torch.where(something, variance, 1)
         return AUX_COEFFICIENT * torch.where(something, error, 0)
 
+    @property
+    def _asked_for(self) -> int:
+        """How many of an example's pre-activations a step wants to see."""
+        return self.k * max(1, self.multi)
+
     # --- the sparse path, and the dense one that it is held against ------------------------------
 
     def _pre(self, x: Tensor) -> Computed | Shortlist:
@@ -93,7 +98,7 @@ class TopK(SparseCoder):
             return Computed(self.pre_activations(x))
         # Of thousands of numbers a few will have a gradient: `sparse.encode` adds it.
         with torch.no_grad():
-            product = None if self.exact else best_product(x, self.n_latents, self.k)
+            product = None if self.exact else best_product(x, self.n_latents, self._asked_for)
             if product is not None:
                 return Shortlist(x - self.b_pre, self.W_enc, self.b_enc, product)
             # The memory is used at every step.

@@ -223,7 +223,9 @@ def fake(times):
 def test_all_modes_once_then_the_shipped_and_the_fastest_in_turn(tmp_path, monkeypatch):
     started, calls = fake({("refract", "shipped"): 1, ("sae-lens", "shipped"): 9, ("sae-lens", "sparse"): 4})
     monkeypatch.setattr(sae_training, "start", started)
-    bench = sae_training.Bench(arguments(tmp_path, "--rounds", "3", "--modes", "sparse", "medium", "exact"), (tmp_path,) * 2)
+    bench = sae_training.Bench(
+        arguments(tmp_path, "--rounds", "3", "--modes", "sparse", "medium", "exact"), (tmp_path,) * 2
+    )
     bench.speed(SIZE)
     turn = [("refract", "shipped"), ("sae-lens", "shipped"), ("sae-lens", "sparse")]
     scouted = [("refract", "shipped"), ("refract", "exact"), *turn[1:], ("sae-lens", "medium")]
