@@ -19,7 +19,7 @@ from refract.errors import RefractError
 if TYPE_CHECKING:
     import torch
 
-PROBES = {kind: Path(__file__).with_name(f"{kind}_probe.py") for kind in ("bf16", "int8")}
+PROBE = Path(__file__).with_name("numbers_probe.py")
 PROBE_SECONDS = 90.0  # it takes about 5; torch alone can take 20 to load from a cold disk
 # Which share of fp32's time it may take to be worth it: bf16 costs accuracy, int8 work around the product.
 MARGINS = {"bf16": 0.9, "int8": 0.5}
@@ -124,7 +124,7 @@ def _try(kind: str) -> Verdict:
     """Run the probe. Whatever ends it but its own answer means no."""
     try:
         done = subprocess.run(
-            [sys.executable, str(PROBES[kind])], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            [sys.executable, str(PROBE), kind], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return Verdict(False, f"a trial did not end within {PROBE_SECONDS:.0f} s")

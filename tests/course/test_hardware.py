@@ -29,7 +29,7 @@ def probe(tmp_path, monkeypatch):
         runs = tmp_path / "runs"
         file = tmp_path / "probe.py"
         file.write_text(f"import json, os, signal, time\nopen({str(runs)!r}, 'a').write('x')\n{script}\n")
-        monkeypatch.setattr(hardware, "PROBES", {"bf16": file, "int8": file})
+        monkeypatch.setattr(hardware, "PROBE", file)
         return runs
 
     return write
@@ -136,7 +136,7 @@ def test_the_real_trial_prints_what_is_read(monkeypatch):
         "runpy.run_path(sys.argv[1], run_name='__main__')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(hardware.PROBES["bf16"])],
+        [sys.executable, "-c", script, str(hardware.PROBE), "bf16"],
         capture_output=True,
         text=True,
         check=True,
@@ -167,7 +167,7 @@ def test_the_real_trial_of_int8_tells_right_from_wrong():
     )
     for kind in ("right", "wrong"):
         done = subprocess.run(
-            [sys.executable, "-c", script, str(hardware.PROBES["int8"]), kind],
+            [sys.executable, "-c", script, str(hardware.PROBE), kind, "int8"],
             capture_output=True,
             text=True,
             check=False,
