@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks import shortlist as shortlist_benchmark
 from refract import hardware
 from refract.sae import rough
 from refract.sae.batch_topk import BatchTopK, Matryoshka
@@ -180,3 +181,18 @@ def test_a_choice_of_more_than_the_list_is_as_exact_as_top_k():
     torch.testing.assert_close(
         values.sort(dim=1).values, top_k(x @ W_enc.mT + b_enc, 30)[0].sort(dim=1).values, rtol=1e-5, atol=1e-5
     )
+
+
+def test_the_benchmark_counts_what_is_missed(fast_int8):
+    """A good product misses next to nothing, one that knows nothing misses nearly all; and it shows in the FVE."""
+    coder = TopK(32, 2048, k=4, generator=torch.Generator().manual_seed(0))
+
+    def nothing(x, W_enc, b_enc):
+        yield torch.rand(len(x), len(W_enc), generator=torch.Generator().manual_seed(0))
+
+    rows = torch.randn(600, 32, generator=torch.Generator().manual_seed(1))
+    good, bad = (shortlist_benchmark.compare(coder, rows, each, batch=100) for each in (rough.integers, nothing))
+    assert good["missed"] < 2e-3
+    assert good["shortlist"] == pytest.approx(good["exact"], abs=2e-3)
+    assert bad["missed"] > 0.9
+    assert bad["exact"] == good["exact"] > bad["shortlist"] + 0.01
