@@ -55,8 +55,9 @@ def test_learning_rate_by_hand():
 
 
 def test_the_usual_learning_rate_falls_with_the_root_of_the_size():
-    assert Config(n_latents=2**14).peak_learning_rate == pytest.approx(2e-4)
-    assert Config(n_latents=2**12).peak_learning_rate == pytest.approx(4e-4)
+    for architecture, rate in (("topk", 8e-4), ("matryoshka", 8e-4), ("relu", 2e-4), ("jumprelu", 2e-4)):
+        assert Config(architecture, n_latents=2**14).peak_learning_rate == pytest.approx(rate)
+        assert Config(architecture, n_latents=2**12).peak_learning_rate == pytest.approx(2 * rate)
 
 
 def test_every_field_has_a_type_that_is_checked():
