@@ -72,8 +72,8 @@ def add(
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder) / name
         runs.export(run, new, dtype="float16")
-        before = _measured(run, contexts)
-        after = _measured(new, contexts)
+        before, _ = _measured(run, contexts)
+        after, shown = _measured(new, contexts, LATENTS)
         for measure, most in CLOSE.items():
             exact, rounded = getattr(before, measure), getattr(after, measure)
             if abs(rounded - exact) > most:
@@ -81,18 +81,17 @@ def add(
                     f"In fp16 {measure} is {rounded:.5f}, before it was {exact:.5f}.",
                     "These weights lose too much in fp16; keep them in fp32, or find out why.",
                 )
-        examples = runs.evaluate(new, contexts=contexts, top=LATENTS).split("\n\n", maxsplit=1)[1]
         results = {
             "config": state["config"],
             "source": json.loads((run / runs.SOURCE).read_text(encoding="utf-8")),
             "fp32": json.loads(before.to_json()),
             "fp16": json.loads(after.to_json()),
-            "check": json.loads(_measured(new, CHECKED).to_json()),
+            "check": json.loads(_measured(new, CHECKED)[0].to_json()),
             "curve": _thinned(state["curve"]),
             "seconds": state["seconds"],
             "threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "examples": examples,
+            "examples": shown.split("\n\n", maxsplit=1)[1],
         }
         (new / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         curve(results).write_image(new / "curve.png", width=800, height=420, scale=1.5)
@@ -102,10 +101,11 @@ def add(
     readme(to)
 
 
-def _measured(coder: Path, contexts: int) -> Report:
+def _measured(coder: Path, contexts: int, top: int = 0) -> tuple[Report, str]:
+    """The numbers, and what `sae evaluate` prints."""
     with tempfile.TemporaryDirectory() as folder:
-        runs.evaluate(coder, contexts=contexts, out=Path(folder))
-        return Report.from_json((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+        shown = runs.evaluate(coder, contexts=contexts, top=top, out=Path(folder))
+        return Report.from_json((Path(folder) / "metrics.json").read_text(encoding="utf-8")), shown
 
 
 def _thinned(points: list[dict[str, float]], most: int = 200) -> list[dict[str, float]]:
@@ -140,7 +140,6 @@ def text(folder: Path) -> str:
     found = {file.parent.name: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*/results.json"))}
     reports = {name: Report.from_json(json.dumps(results["fp16"])) for name, results in found.items()}
     values = {
-        "contexts": f"{next(iter(reports.values())).contexts:,}",
         "table": table(reports, markdown=True),
         "coders": "\n\n".join(_section(name, results, folder / name) for name, results in found.items()),
     }
@@ -179,7 +178,8 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
             f"{config['settings'].get('k', 32)} active; {size / 1e6:.1f} MB. Trained on {point['tokens'] / 1e6:.1f} "
             f"million activations in batches of {config['batch']:,}, from a store of {source['rows'] / 1e6:.1f} "
             f"million: {point['tokens'] / source['rows']:.1f} epochs. The training, without the harvest, took "
-            f"{results['seconds'] / 60:.0f} minutes on {results['threads']} threads of a CPU ({versions}).",
+            f"{results['seconds'] / 60:.0f} minutes on {results['threads']} threads of a CPU that was not always free "
+            f"({versions}).",
             "",
             "```bash",
             command(source, config),
