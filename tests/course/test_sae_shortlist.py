@@ -132,7 +132,12 @@ def test_the_largest_among_some():
 def test_a_step_is_what_it_is_with_exact_pre_activations(kind, fast_int8, monkeypatch):
     """Losses and gradients, AuxK and Multi-TopK among them; and the shortlist was really used."""
     made = []
-    monkeypatch.setattr("refract.sae.topk.Shortlist", lambda *given: made.append(given) or Shortlist(*given))
+
+    def counted(*given):
+        made.append(given)
+        return Shortlist(*given)
+
+    monkeypatch.setattr("refract.sae.topk.Shortlist", counted)
     x, dead = activations(128, 32, seed=3) / 3, torch.arange(100, 140)
     settings = {"k": 4, "aux_k": 8} | ({"multi": 2} if kind is TopK else {})
     found = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,7 @@ def test_what_was_measured_is_measured_again(name):
     model = models.load(done.source.model, dtype="fp32")
     held_out = list(runs.packed(done.source, "held-out", model))
     some = [type(held_out[0])(*(field[: wanted.contexts] for field in held_out[0]))]
+    assert done.mean is not None
     found = evaluate(done.coder, model, done.hooks[0], some, mean=done.mean)
     assert found.tokens_sha256 == wanted.tokens_sha256
     assert found.variance_explained == pytest.approx(wanted.variance_explained, abs=1e-3)
@@ -83,7 +85,7 @@ def test_the_command_in_the_readme_makes_the_same_run(name, monkeypatch):
     told = results(name)
     line = release.command(told["source"], told["config"])
     assert line in (SAES / "README.md").read_text(encoding="utf-8")
-    called = {}
+    called: dict[str, Any] = {}
     monkeypatch.setattr(runs, "train", lambda config, source, out, **_: called.update(config=config, source=source))
     cli.app(shlex.split(line)[4:], standalone_mode=False)
     assert json.loads(json.dumps(called["config"].to_dict())) == told["config"]
