@@ -175,7 +175,7 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
             f"## `{name}`",
             "",
             f"{config['n_latents']:,} latents at `{', '.join(source['hooks'])}` of `{source['model']}`, "
-            f"{config['settings'].get('k', 32)} active; {size / 1e6:.1f} MB. Trained on {point['tokens'] / 1e6:.1f} "
+            f"{after.l0:.0f} active on average; {size / 1e6:.1f} MB. Trained on {point['tokens'] / 1e6:.1f} "
             f"million activations in batches of {config['batch']:,}, from a store of {source['rows'] / 1e6:.1f} "
             f"million: {point['tokens'] / source['rows']:.1f} epochs. The training, without the harvest, took "
             f"{results['seconds'] / 60:.0f} minutes on {results['threads']} threads of a CPU that was not always free "

@@ -57,7 +57,7 @@ def test_the_numbers_hang_together(name):
     assert report.ce_clean < report.ce_spliced < report.ce_mean
     assert report.recovered_mean > 0.5
     assert report.variance_explained > 0.5
-    assert report.l0 <= results(name)["config"]["settings"].get("k", 32)
+    assert report.l0 <= results(name)["config"]["settings"]["k"]
     assert report.dead < 0.5
 
 
