@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -77,9 +78,15 @@ def _tried(kind: str) -> Verdict:
 def this_machine() -> str:
     """What the answer depends on: processor, operating system, torch, and what oneDNN was told to leave alone."""
     told = [f"{name}={os.environ[name]}" for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
-    return " | ".join([_processor(), platform.platform(), f"torch {importlib.metadata.version('torch')}", *told])
+    return " | ".join([_processor(), *_software(), *told])
 
 
+@functools.cache  # trainers ask at every step
+def _software() -> tuple[str, str]:
+    return platform.platform(), f"torch {importlib.metadata.version('torch')}"
+
+
+@functools.cache
 def _processor() -> str:
     """The model, and on Linux a hash of the instructions that it claims: a virtual machine may hide some."""
     try:
