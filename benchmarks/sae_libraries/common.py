@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import re
 import resource
 import statistics
 import sys
@@ -27,6 +28,7 @@ from torch import Tensor
 Reconstruct = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Rows to their reconstructions, and to a matrix (row, latent) that is not zero where a latent is active."""
 SCORED_AT_ONCE = 512
+STATUS = Path("/proc/self/status")
 STEPS_IN_A_BLOCK = {"cpu": 1, "cuda": 10}  # the clock is read once in so many: reading it means waiting for a GPU
 
 
@@ -186,6 +188,10 @@ def score(rows: np.ndarray, reconstruct: Reconstruct, device: torch.device | str
 
 def peak_mb() -> float:
     """The largest resident size of this process so far, in MB."""
+    if STATUS.exists():  # Linux: `ru_maxrss` may be that of the process which started this one
+        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        if found:
+            return int(found[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

@@ -188,6 +188,15 @@ def test_our_runner_trains(rows, tmp_path):
     assert result["learning_rate"] == 3e-3
 
 
+def test_the_memory_of_a_run_is_its_own_and_not_of_the_process_that_started_it(rows, tmp_path):
+    """As `ru_maxrss` it would be: on Linux a new process inherits that of the one that started it."""
+    alone = sae_training.start("refract", job(rows), tmp_path)["peak_mb"]
+    ballast = np.ones(1_500_000_000, np.uint8)  # more than the runner needs
+    beside = sae_training.start("refract", job(rows), tmp_path)["peak_mb"]
+    assert 50 < alone < ballast.nbytes / 1e6
+    assert beside == pytest.approx(alone, rel=0.2)
+
+
 def test_what_a_runner_does_not_know_is_told(rows, tmp_path):
     result = sae_training.start("refract", job(rows, mode=["magic"]), tmp_path)
     assert "has no mode magic" in result["died"]
