@@ -17,7 +17,7 @@ from refract import hardware
 
 MIN_LATENTS_PER_K = 64  # with fewer, the exact product costs less than what is done around the rough one
 MIN_LATENTS = 1024
-NUMBERS_AT_ONCE = 1 << 22  # 16 MB of products, so that they stay in a processor's cache until they are read
+NUMBERS_AT_ONCE = 1 << 24  # at most 64 MB of products, whatever the batch
 LATENTS_AT_ONCE = 512  # rows of W_enc that stay in the cache of one core
 LARGEST = 127
 

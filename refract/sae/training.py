@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from refract import atomic
 from refract.errors import RefractError
-from refract.sae import architectures, checkpoint
+from refract.sae import architectures, checkpoint, memory
 from refract.sae.activations import Store, batches
 from refract.sae.coder import SparseCoder, Step
 from refract.sae.config import Config
@@ -74,6 +74,8 @@ class Trainer:
     def run(self, on_point: Callable[[Point], None] | None = None) -> SparseCoder:
         """Train to the end, from wherever the run stands; the coder, in the normalised units of the store."""
         config, tally = self.config, _Tally()
+        if self.device.type == "cpu":
+            memory.keep_freed()
         began = time.perf_counter() - self.seconds
         stream = batches(
             self.store,

@@ -1,0 +1,47 @@
+"""Memory that is freed stays with the process, if the C library can be asked for that."""
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from refract.sae import memory
+
+# Blocks as large as the gradients of 18,432 latents; a page that the system gives is a "minor fault".
+FAULTS = """
+import resource, sys
+import torch
+from refract.sae import memory
+
+if sys.argv[1] == "keep":
+    assert memory.keep_freed()
+for step in range(6):
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pair = torch.ones(18432, 576), torch.ones(18432, 576)
+    del pair
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_the_system_is_not_asked_again_for_what_was_freed():
+    assert faults("keep") < faults("give back") / 20
+
+
+def test_elsewhere_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory.keep_freed.__wrapped__() is False
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert memory.keep_freed.__wrapped__() is False
