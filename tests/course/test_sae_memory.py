@@ -17,8 +17,8 @@ from refract.sae import memory
 
 if sys.argv[1] == "keep":
     assert memory.keep_freed()
-for step in range(6):
-    if step == 2:
+for step in range(14):
+    if step == 10:  # by then the C library has gathered enough
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     pair = torch.ones(18432, 576), torch.ones(18432, 576)
     del pair
