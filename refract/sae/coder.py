@@ -87,7 +87,7 @@ class SparseCoder(nn.Module, abc.ABC):
         return self.b_dec if self.d_out is None else torch.zeros_like(self.W_enc[0])
 
     def pre_activations(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
-        return (x - self.b_pre) @ self.W_enc.mT + self.b_enc
+        return ((x - self.b_pre) @ self.W_enc.mT).to(x.dtype) + self.b_enc  # within autocast the product is in bf16
 
     @abc.abstractmethod
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:

@@ -39,6 +39,9 @@ class Config:
     beta2: float = 0.999
     clip: float | None = None
     """The gradient's largest length; longer ones are scaled down. Unless given they are left as they are."""
+    bf16: bool = True
+    """Whether ReLU and gated coders may use bf16 in their products, on hardware that is fast at it and if the loss
+    agrees (see ``precision``). A run's checkpoint remembers what was chosen."""
     dead_after: int = 500_000
     """A latent that has been silent for so many rows is dead, and AuxK takes care of it."""
     window: int = 262_144
@@ -86,9 +89,9 @@ class Config:
 
 NAMES = [each.name for each in dataclasses.fields(Config)]
 KINDS = ("autoencoder", "transcoder", "crosscoder")
+_ONE_TYPE: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict}
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    each.name: {"str": str, "int": int, "dict[str, Any]": dict}.get(str(each.type), (int, float, type(None)))
-    for each in dataclasses.fields(Config)
+    each.name: _ONE_TYPE.get(str(each.type), (int, float, type(None))) for each in dataclasses.fields(Config)
 }
 
 
@@ -100,8 +103,8 @@ def from_mapping(values: Mapping[str, Any], where: str = "the configuration") ->
                 f"{where} has a setting {name!r}, which is none of a training run.",
                 f"{names.suggestion(name, _TYPES)}They are {', '.join(_TYPES)}.",
             )
-        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
-            expected = _TYPES[name]
+        expected = _TYPES[name]
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             kinds = expected if isinstance(expected, tuple) else (expected,)
             wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
             raise RefractError(f"{where}: {name} = {value!r} is of the wrong type.", f"It should be of type {wanted}.")

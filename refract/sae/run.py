@@ -203,7 +203,8 @@ def _finish(trainer: Trainer, source: Source, out: Path) -> None:
     curve.write_figure(trainer.curve, out / "curve.html")
     print(curve.text(trainer.curve))
     last = trainer.curve[-1]
-    print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s; {curve.line(last)}.")
+    numbers = ", with products in bf16" if trainer.numbers == "bf16" else ""
+    print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s{numbers}; {curve.line(last)}.")
     print(f"{where} The curve: {out / 'curve.html'}. Now: python -m refract sae evaluate {out}")
 
 

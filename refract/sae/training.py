@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from refract import atomic
 from refract.errors import RefractError
-from refract.sae import architectures, checkpoint, memory
+from refract.sae import architectures, checkpoint, memory, precision
 from refract.sae.activations import Store, batches
 from refract.sae.coder import SparseCoder, Step
 from refract.sae.config import Config
@@ -63,6 +63,7 @@ class Trainer:
         )
         self._module = self.group.share_gradients(_Loss(self.coder), self.device)
         self.done = 0
+        self.numbers: precision.Numbers | None = None  # the first batch tells
         self.curve: list[Point] = []
         self.seconds = 0.0
         self._last_fired = torch.zeros(config.n_latents, dtype=torch.long, device=self.device)
@@ -110,7 +111,11 @@ class Trainer:
             group["lr"] = self.config.learning_rate_at(self.done)
         x, y = batch[:, self.x_hooks].flatten(1), batch[:, self.y_hooks].flatten(1)
         self.optimizer.zero_grad()
-        result: Step = self._module(x, None if self.config.kind != "transcoder" else y, self._dead)
+        target = y if self.config.kind == "transcoder" else None
+        if self.numbers is None:
+            self.numbers = self._best_numbers(x, target)
+        with precision.products_in(self.numbers, self.device):
+            result: Step = self._module(x, target, self._dead)
         result.loss.backward()
         self.coder.project_out_parallel_gradient()
         if self.config.clip is not None:
@@ -119,6 +124,12 @@ class Trainer:
         self.coder.normalise_decoder()
         self._last_fired = torch.where(result.fired > 0, self.done + 1, self._last_fired)
         return result
+
+    def _best_numbers(self, x: Tensor, y: Tensor | None) -> precision.Numbers:
+        """bf16 if the configuration leaves it to the machine, and all processes find that it serves."""
+        wanted = self.config.bf16 and precision.best_numbers(self.coder, x, y) == "bf16"
+        objects = self.group.max_(torch.tensor(float(not wanted), device=self.device))
+        return "fp32" if bool(objects) else "bf16"
 
     def _normalised(self, rows: Tensor) -> Tensor:
         """(x - mean) · scale, hook by hook; in the memory of ``rows``, where that is on this device."""
@@ -217,6 +228,7 @@ class Trainer:
                 tensors |= {f"mean.{hook}": self._mean[place], f"scale.{hook}": self._scale[place]}
             state = {
                 "done": self.done,
+                "numbers": self.numbers,
                 "seconds": self.seconds,
                 "curve": self.curve,
                 "config": self.config.to_dict(),
@@ -240,6 +252,7 @@ class Trainer:
         checkpoint.restore_optimizer(self.optimizer, dict(self.coder.named_parameters()), tensors)
         self._last_fired, self._dead = (tensors[name].to(self.device) for name in ("last_fired", "dead"))
         self.done, self.seconds, self.curve = state["done"], state["seconds"], state["curve"]
+        self.numbers = state.get("numbers")
         return True
 
 
@@ -305,6 +318,7 @@ def _same_run(config: Config, state: dict[str, Any], data: str, path: Path) -> N
     """Raise unless a checkpoint is of this run: what decides its bits must be as it was."""
     before, now = state["config"] | {"data": state["data"]}, config.to_dict() | {"data": data}
     free = "checkpoint_every"
+    before = Config().to_dict() | before  # a setting that is younger than the checkpoint
     differ = [name for name in now if name != free and json.dumps(before.get(name)) != json.dumps(now[name])]
     if differ:
         told = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differ)

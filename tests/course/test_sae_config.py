@@ -24,6 +24,7 @@ def test_flags_go_before_the_file_and_settings_are_joined(tmp_path):
         ("n_latent = 5", "Did you mean n_latents"),
         ('batch = "many"', "batch = 'many' is of the wrong type"),
         ("batch = true", "wrong type"),
+        ("bf16 = 1", "type bool"),
         ("batch = 0", "batch = 0"),
         ("warm_up = 0.9", "warm_up [+] decay"),
         ('kind = "encoder"', "autoencoder, transcoder, crosscoder"),
