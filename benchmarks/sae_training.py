@@ -49,7 +49,7 @@ class Bench:
         self.results: list[tables.Result] = []
         self.file: Path | None = arguments.out
         if self.file is not None and self.file.exists():
-            self.results = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+            self.results = read(self.file)
 
     def run(self, part: str, library: str, mode: str, size: tuple[int, int], number: int, **job: Any) -> tables.Result:
         """One run of one library, or what is written down of it."""
@@ -114,6 +114,11 @@ class Bench:
         """The results so far."""
         names = ("part", "library", "mode", "latents", "batch")
         return [each for each in self.results if tuple(each[name] for name in names) == (part, library, mode, *size)]
+
+
+def read(file: Path) -> list[tables.Result]:
+    """The results in a file that ``--out`` wrote."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def start(library: str, job: dict[str, Any], folder: Path, isa: str | None = None) -> tables.Result:
@@ -185,6 +190,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--isa", help="ONEDNN_MAX_CPU_ISA for all, such as AVX512_CORE_FP16 where AMX does not work")
     add("--environments", type=Path, help="where the libraries' environments are (default: the user's cache)")
     add("--out", type=Path, help="a file of results, a line each; what it holds already is not run again")
+    add("--report", type=Path, metavar="FILE", help="print the tables of such a file, and run nothing")
     add("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     arguments = parser.parse_args(words)
     if arguments.quick:
@@ -210,6 +216,9 @@ def _size(text: str) -> tuple[int, int]:
 def main() -> None:
     """Run what is asked for, and print the tables."""
     arguments = parse()
+    if arguments.report is not None:
+        print(report(read(arguments.report)))
+        return
     for library in arguments.libraries:
         environments.make(library, arguments.environments)
     with tempfile.TemporaryDirectory() as name:
@@ -227,14 +236,17 @@ def main() -> None:
             if part in arguments.parts:
                 for size in sizes:
                     getattr(bench, part)(size)
-    print(header(arguments, bench.results))
-    for title, table in (
-        ("Speed", tables.speed(bench.results)),
-        ("Time to a given FVE", tables.time_to_fve(bench.results)),
-        ("One step", tables.profiles(bench.results)),
-    ):
-        if table:
-            print(f"\n## {title}\n{table}")
+    print(header(arguments, bench.results), report(bench.results), sep="\n\n")
+
+
+def report(results: list[tables.Result]) -> str:
+    """All tables of some results."""
+    parts = {
+        "Speed": tables.speed(results),
+        "Time to a given FVE": tables.time_to_fve(results),
+        "One step": tables.profiles(results),
+    }
+    return "\n\n".join(f"### {title}\n{table}" for title, table in parts.items() if table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def speed(results: Sequence[Result]) -> str:
         here = [each for each in results if each["part"] == "speed" and _size(each) == (latents, batch)]
         d_in = next((each["d_in"] for each in here if "d_in" in each), "?")
         lines += [
-            f"\n### d {d_in}, {latents:,} latents, k {here[0]['k']}, batch {batch:,}\n",
+            f"\n#### d {d_in}, {latents:,} latents, k {here[0]['k']}, batch {batch:,}\n",
             "| library | mode | ms a step | of CPU time | runs | rows a second | ours is faster "
             "| of the product's limit | peak MB | of these, training |",
             "|---|---|---|---|---|---|---|---|---|---|",
@@ -85,7 +85,7 @@ def time_to_fve(results: Sequence[Result]) -> str:
             continue
         low, high = targets(here)
         lines += [
-            f"\n### d {here[0]['d_in']}, {latents:,} latents, k {here[0]['k']}, batch {batch:,}: "
+            f"\n#### d {here[0]['d_in']}, {latents:,} latents, k {here[0]['k']}, batch {batch:,}: "
             f"{here[0]['steps']:,} steps, scored on {here[0]['held_out_rows']:,} held-out rows\n",
             f"| library | mode | learning rate | FVE | L0 | dead | s in all | s to {low:.3f} | ours is faster "
             f"| s to {high:.3f} | ours is faster |",
@@ -132,7 +132,7 @@ def profiles(results: Sequence[Result]) -> str:
     """Where one step's time goes."""
     wanted = [each for each in results if each["part"] == "profile" and each.get("profile")]
     return "\n".join(
-        f"\n### {each['library']} ({each['mode']}), {each['latents']:,} latents, batch {each['batch']:,}\n\n"
+        f"\n#### {each['library']} ({each['mode']}), {each['latents']:,} latents, batch {each['batch']:,}\n\n"
         f"```\n{each['profile']}\n```"
         for each in wanted
     )

@@ -321,6 +321,16 @@ def test_fve_table():
     assert table.count("| refract | shipped |") == 2
 
 
+def test_the_readme_has_the_tables_of_the_committed_results(monkeypatch, capsys):
+    folder = environments.HERE.parent
+    results = folder / "results" / "sae_training.jsonl"
+    monkeypatch.setattr(sys, "argv", ["sae_training", "--report", str(results)])
+    sae_training.main()
+    report = capsys.readouterr().out.strip()
+    assert report.count("####") == 6  # four sizes, and two with longer runs
+    assert f"\n{report}\n" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_no_results_no_table():
     assert tables.speed([]) == tables.time_to_fve([]) == tables.profiles([]) == ""
     assert math.isnan(tables.step_ms([]))

@@ -8,6 +8,10 @@ import sys
 import pytest
 
 from refract.sae import memory
+from refract.sae.training import Trainer
+from tests.course import test_sae_training as toy
+
+store = toy.store
 
 # Blocks as large as the gradients of 18,432 latents; a page that the system gives is a "minor fault".
 FAULTS = """
@@ -45,3 +49,13 @@ def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert memory.keep_freed.__wrapped__() is False
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_asks_for_it(store, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: asked.append(True))
+    trainer = Trainer(toy.changed(tokens=256), store, tmp_path)
+    assert not asked
+    trainer.run()
+    assert asked
