@@ -36,20 +36,40 @@ def train(  # noqa: PLR0917
     activations: Annotated[
         Path | None, typer.Option(help="Where activations are kept, to be used again; the course's cache unless given.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with settings; flags go before it.")] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="relu, gated, jumprelu, topk, batch_topk, matryoshka.")
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of these settings and of --set's; flags override it.")
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="autoencoder, transcoder or crosscoder.")] = None,
-    latents: Annotated[int | None, typer.Option(help="The size of the dictionary.")] = None,
-    k: Annotated[int | None, typer.Option(help="Active latents, for the TopK family.")] = None,
-    sparsity: Annotated[float | None, typer.Option(help="The penalty's weight, for the others.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Activations to train on, in all epochs together.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Activations in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Its largest value.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the first weights and the order of the data.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="relu, gated, jumprelu, topk (unless given), batch_topk, matryoshka.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="autoencoder (unless given), transcoder or crosscoder.")] = None,
+    latents: Annotated[int | None, typer.Option(help="The size of the dictionary; 4,608 unless given.")] = None,
+    k: Annotated[int | None, typer.Option(help="Active latents, for the TopK family; 32 unless given.")] = None,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(
+            help="The penalty's weight, for the others: 0.05 unless given for relu and gated, 0.001 for jumprelu. "
+            "More of it, fewer active latents (l0)."
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Activations to train on, in all epochs together; 4,000,000 unless given.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Activations in a step; 2,048 unless given.")] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Its largest value; unless given it depends on the architecture and the number of latents."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first weights and the order of the data; 0 unless given.")
+    ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, as name=value; see --config.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other setting, as name=value: warm_up, decay, beta1, beta2, clip, bf16, dead_after, window, "
+            "log_every, checkpoint_every, and the architecture's own, such as aux_k or target_l0.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")

@@ -82,9 +82,14 @@ def documents(source: Source, split: str) -> Iterator[Document]:
 
 def packed(source: Source, split: str, model: TransformerBridge) -> Iterator[Contexts]:
     """The same as a model's tokens. Contexts are mixed, so that the first thousand are from everywhere."""
+    from tqdm import tqdm
+
     from refract import data
 
-    return mixed(data.pack(documents(source, split), model.tokenizer, source.n_ctx), source.seed)
+    text = documents(source, split)
+    if source.dataset is None:  # all of it is read before the first context comes: half a minute, or more
+        text = iter(tqdm(text, desc=f"tokenise, {split}", unit="document", delay=2))
+    return mixed(data.pack(text, model.tokenizer, source.n_ctx), source.seed)
 
 
 def mixed(batches: Iterable[Contexts], seed: int, block: int = MIXED) -> Iterator[Contexts]:
@@ -166,6 +171,7 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    architectures.make(config.architecture, 1, config.n_latents, config.settings)  # says at once what cannot be
     place = device_of_this_process(device)
     with joined(place) as group:
         if (out / CHECKPOINT).exists() and not resume:
@@ -189,7 +195,15 @@ def train(
                 bar.update(int(point["step"]) - bar.n)
                 bar.set_postfix_str(curve.line(point))
 
-            trainer.run(on_point)
+            try:
+                trainer.run(on_point)
+            except KeyboardInterrupt:
+                if (out / CHECKPOINT).exists():
+                    bar.close()
+                    print(
+                        f"Stopped at step {trainer.done:,} of {config.steps:,}. The same command with --resume goes on."
+                    )
+                raise
         if group.leads:
             _finish(trainer, source, out)
 
@@ -228,8 +242,9 @@ class Finished:
         return (self.source.hooks[0] if len(self.source.hooks) == 1 else self.source.hooks), None
 
 
-def finished(folder: Path, model: str | None = None) -> Finished:
+def finished(folder: Path | str, model: str | None = None) -> Finished:
     """The coder of a run's newest checkpoint, or of a folder in SAELens's format."""
+    folder = Path(folder)
     if (folder / CHECKPOINT).exists():
         coder, normalisations, _ = newest(folder)
         if coder.d_out is None:
@@ -239,6 +254,11 @@ def finished(folder: Path, model: str | None = None) -> Finished:
             fold(coder, *normalisations),
             dataclasses.replace(source, model=model or source.model),
             normalisations[-1].mean,
+        )
+    if not (folder / saelens.CONFIG).exists() and not (folder / saelens.WEIGHTS).exists():
+        raise RefractError(
+            f"{folder} is neither the folder of a run that has got as far as a checkpoint, nor that of a saved coder.",
+            f"Give the folder that `sae train --out` named, or one with {saelens.CONFIG} and {saelens.WEIGHTS} in it.",
         )
     coder, metadata = saelens.load(folder)
     told = metadata.get("refract", {})

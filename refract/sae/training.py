@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from refract import atomic
 from refract.errors import RefractError
-from refract.sae import architectures, checkpoint, memory, precision
+from refract.sae import architectures, checkpoint, interrupts, memory, precision
 from refract.sae.activations import Store, batches
 from refract.sae.coder import SparseCoder, Step
 from refract.sae.config import Config
@@ -73,7 +73,10 @@ class Trainer:
     # --- the loop --------------------------------------------------------------------------------
 
     def run(self, on_point: Callable[[Point], None] | None = None) -> SparseCoder:
-        """Train to the end, from wherever the run stands; the coder, in the normalised units of the store."""
+        """Train to the end, from wherever the run stands; the coder, in the normalised units of the store.
+
+        Ctrl-C ends the run after the step that it is in, with a checkpoint; a second one ends it at once, without.
+        """
         config, tally = self.config, _Tally()
         if self.device.type == "cpu":
             memory.keep_freed()
@@ -89,21 +92,25 @@ class Trainer:
             world=self.group.world,
         )
         self.coder.train()
-        for rows in stream:
-            tally.add(self._step(self._normalised(rows)))
-            self.done += 1
-            if self.done % config.log_every == 0 or self.done == config.steps:
+        with interrupts.held_back(self.group.world == 1) as interrupted:
+            for rows in stream:
+                tally.add(self._step(self._normalised(rows)))
+                self.done += 1
                 self.seconds = time.perf_counter() - began
-                point = self._point(tally)
-                tally = _Tally()
-                if self.done % config.checkpoint_steps == 0 or self.done == config.steps:
-                    point |= self._test()
-                    self.curve.append(point)
+                if self.done % config.log_every == 0 or self.done == config.steps:
+                    point = self._point(tally)
+                    tally = _Tally()
+                    if self.done % config.checkpoint_steps == 0 or self.done == config.steps:
+                        point |= self._test()
+                        self.curve.append(point)
+                        self.save()
+                    else:
+                        self.curve.append(point)
+                    if on_point is not None:
+                        on_point(point)
+                if interrupted():
                     self.save()
-                else:
-                    self.curve.append(point)
-                if on_point is not None:
-                    on_point(point)
+                    raise KeyboardInterrupt
         return self.coder.eval()
 
     def _step(self, batch: Tensor) -> Step:

@@ -539,6 +539,7 @@ def test_what_cannot_fit_on_the_disk_is_not_begun(tmp_path):
             {"hooks": "blocks.0.hook_resid_pst"},
             r"no hook 'blocks.0.hook_resid_pst'(.|\n)*Did you mean blocks.0.hook_resid_post",
         ),
+        ({"hooks": "blocks.9.hook_resid_post"}, "blocks go from 0 to 1"),
         ({"hooks": []}, "at least one hook"),
         ({"hooks": [RESIDUAL, RESIDUAL]}, "each of them once"),
         ({"hooks": "blocks.0.attn.hook_pattern"}, r"gives the shape \[4, 2, 12, 12\]"),

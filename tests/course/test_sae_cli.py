@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from refract.cli import app
 from refract.sae import run, saelens
+from refract.sae.training import Trainer
 from tests.course import model_shop
 
 HOOK = "blocks.1.hook_resid_post"
@@ -167,6 +169,7 @@ def test_transcoders_and_crosscoders_are_trained_and_evaluated(place, kind, hook
         (["--architecture", "topp"], "Did you mean topk"),
         (["--set", "aux"], "is not an assignment"),
         (["--set", "auxk=3"], "has no setting 'auxk'"),
+        (["--k", "33"], "k = 33 of 32 latents"),
         (["--hook", "blocks.1.hook_resid_past"], "hook_resid_past"),
         (["--batch", "5000", "--tokens", "5000"], "A batch has 5,000 rows"),
     ],
@@ -176,6 +179,41 @@ def test_bad_input_is_told_in_two_lines(place, more, words):
     assert result.exit_code == 2
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def test_settings_that_cannot_be_are_refused_before_anything_is_read(place, monkeypatch):
+    def read(*given):
+        raise AssertionError("half a minute for nothing")
+
+    monkeypatch.setattr(run, "stores", read)
+    assert invoke(*arguments(place, "early", "--k", "33")).exit_code == 2
+    assert not (place / "early").exists()
+
+
+def test_what_is_no_run_cannot_be_evaluated(tmp_path):
+    result = invoke("sae", "evaluate", str(tmp_path))
+    assert result.exit_code == 2 and "neither the folder of a run" in result.output
+
+
+def test_ctrl_c_tells_how_to_go_on(place, monkeypatch):
+    """What the trainer does is in test_sae_interrupts; here, what the command says."""
+    step = Trainer._step
+
+    def pressed(trainer, batch):
+        if trainer.done == 12:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, batch)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_step", pressed)
+            result = invoke(*arguments(place, "stopped"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code != 0 and "Stopped at step 13 of 60" in result.output
+    result = invoke(*arguments(place, "stopped", "--resume"))
+    assert result.exit_code == 0 and "Going on from step 13 of 60" in result.output
 
 
 def test_torchrun_trains_with_the_command_line(trained, place):

@@ -107,7 +107,7 @@ def stop_and_go_on(train_rows: str, folder: str) -> list[bool]:
 def where_rounding_is_all_the_error() -> list[str]:
     """Positive numbers, given back times a factor. Near 1, what bf16 rounds off is the error; at 1/2 it is not."""
     coder, x = ReLU(8, 8, sparsity=0.0), torch.rand(32, 8, generator=torch.Generator().manual_seed(0))
-    found = []
+    found: list[str] = []
     for factor in (1.0001, 0.5):
         with torch.no_grad():
             coder.W_enc.copy_(torch.eye(8))

@@ -14,6 +14,7 @@ from refract import checksums, models
 from refract.cli import sae as cli
 from refract.paths import root
 from refract.sae import run as runs
+from refract.sae.config import Config
 from refract.sae.evaluate import Report, evaluate
 
 SAES = root() / "assets" / "saes"
@@ -38,6 +39,18 @@ def test_both_models_have_one_and_they_are_small():
 
 def test_the_readme_is_what_the_results_say():
     assert (SAES / "README.md").read_text(encoding="utf-8") == release.text(SAES)
+
+
+def test_the_example_in_the_readme_works(monkeypatch, capsys):
+    """With the smaller of the two models."""
+    monkeypatch.chdir(root())
+    text = (SAES / "README.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example.replace("saes/smollm2", "saes/course"), names)
+    assert capsys.readouterr().out.strip() == str(names["latents"][-1].tolist())
+    assert names["latents"].shape[1] == 10
+    assert (names["values"][-1] > 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,5 +101,6 @@ def test_the_command_in_the_readme_makes_the_same_run(name, monkeypatch):
     called: dict[str, Any] = {}
     monkeypatch.setattr(runs, "train", lambda config, source, out, **_: called.update(config=config, source=source))
     cli.app(shlex.split(line)[4:], standalone_mode=False)
-    assert json.loads(json.dumps(called["config"].to_dict())) == told["config"]
+    config = Config().to_dict() | told["config"]  # a setting that is younger than the run
+    assert json.loads(json.dumps(called["config"].to_dict())) == config
     assert json.loads(json.dumps(vars(called["source"]))) == told["source"]

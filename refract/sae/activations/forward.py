@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,10 +42,16 @@ def check_hooks(model: TransformerBridge, hooks: str | Sequence[str]) -> tuple[s
         if name not in known:
             raise RefractError(
                 f"The model has no hook {name!r}.",
-                f"{suggestion(name, known)}A residual stream is called 'blocks.1.hook_resid_post'; "
-                "`model.hook_dict` lists all hooks.",
+                f"{suggestion(name, known)}A residual stream is called 'blocks.1.hook_resid_post'{_blocks(known)}; "
+                "in Python, `model.hook_dict` lists all hooks.",
             )
     return names
+
+
+def _blocks(hooks: Iterable[str]) -> str:
+    """Which blocks there are, in words."""
+    numbers = [int(name.split(".")[1]) for name in hooks if re.match(r"blocks\.\d+\.", name)]
+    return f", and blocks go from 0 to {max(numbers)}" if numbers else ""
 
 
 def regroup(contexts: Iterable[Contexts], size: int, n_ctx: int | None = None) -> Iterator[Contexts]:
