@@ -87,7 +87,11 @@ class SparseCoder(nn.Module, abc.ABC):
         return self.b_dec if self.d_out is None else torch.zeros_like(self.W_enc[0])
 
     def pre_activations(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
-        return ((x - self.b_pre) @ self.W_enc.mT).to(x.dtype) + self.b_enc  # within autocast the product is in bf16
+        return self.projections(x) + self.b_enc
+
+    def projections(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:
+        """The pre-activations without their bias; in x's precision also where autocast makes the product in bf16."""
+        return ((x - self.b_pre) @ self.W_enc.mT).to(x.dtype)
 
     @abc.abstractmethod
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch latent"]:

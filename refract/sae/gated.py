@@ -30,7 +30,7 @@ class Gated(SparseCoder):
         self.r_mag, self.b_mag = nn.Parameter(torch.zeros(n_latents)), nn.Parameter(torch.zeros(n_latents))
 
     def _gate_and_latents(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        projection = ((x - self.b_pre) @ self.W_enc.mT).to(x.dtype)  # within autocast the product is in bf16
+        projection = self.projections(x)
         gate = projection + self.b_enc
         return gate, (gate > 0) * torch.addcmul(self.b_mag, projection, self.r_mag.exp()).relu()
 

@@ -200,9 +200,8 @@ def train(
             except KeyboardInterrupt:
                 if (out / CHECKPOINT).exists():
                     bar.close()
-                    print(
-                        f"Stopped at step {trainer.done:,} of {config.steps:,}. The same command with --resume goes on."
-                    )
+                    print(f"Stopped at step {trainer.done:,} of {config.steps:,}.")
+                    print("The same command with --resume goes on from the last checkpoint.")
                 raise
         if group.leads:
             _finish(trainer, source, out)

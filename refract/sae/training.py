@@ -109,7 +109,8 @@ class Trainer:
                     if on_point is not None:
                         on_point(point)
                 if interrupted():
-                    self.save()
+                    if tally.finite():  # else the last checkpoint is better than what there is now
+                        self.save()
                     raise KeyboardInterrupt
         return self.coder.eval()
 
@@ -289,6 +290,10 @@ class _Tally:
             self.losses[name] = self.losses.get(name, 0) + loss.detach().double()
         self.error = self.error + step.error.double()
         self.fired = self.fired + step.fired
+
+    def finite(self) -> bool:
+        """Whether no loss was infinite or not a number. Waits for the device."""
+        return all(_finite(loss.item()) for loss in self.losses.values())
 
 
 def _finite(value: float) -> bool:

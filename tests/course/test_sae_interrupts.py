@@ -52,6 +52,24 @@ def test_a_run_is_saved_where_it_is_and_goes_on_to_the_same_bits(store, tmp_path
     assert [point["step"] for point in again.curve] == [point["step"] for point in whole.curve]
 
 
+def test_a_run_that_has_gone_wrong_does_not_replace_the_last_good_checkpoint(store, tmp_path, monkeypatch, usual):
+    trainer = Trainer(toy.CONFIG, store, tmp_path)
+    step = trainer._step
+
+    def ruined_step(batch):
+        if trainer.done == STOP_AT - 1:
+            trainer.coder.b_dec.data.fill_(float("nan"))
+            press()
+        return step(batch)
+
+    monkeypatch.setattr(trainer, "_step", ruined_step)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    again = Trainer(toy.CONFIG, store, tmp_path)
+    assert again.resume()
+    assert again.done == 20
+
+
 def test_the_second_one_does_not_wait(usual):
     with interrupts.held_back() as interrupted:
         assert not interrupted()
