@@ -170,12 +170,13 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
     before, after = (Report.from_json(json.dumps(results[kind])) for kind in ("fp32", "fp16"))
     versions = ", ".join(f"{library} {version}" for library, version in results["versions"].items())
     size = sum((folder / file).stat().st_size for file in CODER_FILES)
+    active = "at a time" if config["architecture"] == "topk" else "on average"
     return "\n".join(
         [
             f"## `{name}`",
             "",
             f"{config['n_latents']:,} latents at `{', '.join(source['hooks'])}` of `{source['model']}`, "
-            f"{after.l0:.0f} active on average; {size / 1e6:.1f} MB. Trained on {point['tokens'] / 1e6:.1f} "
+            f"{after.l0:.0f} active {active}; {size / 1e6:.1f} MB. Trained on {point['tokens'] / 1e6:.1f} "
             f"million activations in batches of {config['batch']:,}, from a store of {source['rows'] / 1e6:.1f} "
             f"million: {point['tokens'] / source['rows']:.1f} epochs. The training, without the harvest, took "
             f"{results['seconds'] / 60:.0f} minutes on {results['threads']} threads of a CPU that was not always free "

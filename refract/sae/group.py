@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from refract.errors import RefractError
+
+LONGEST_WAIT = timedelta(hours=24)
+"""For another process that harvests; torch would give up after 10 or 30 minutes."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Group:
 
     rank: int = 0
     world: int = 1
+    patient: dist.ProcessGroup | None = None
+    """The same processes, for ``wait``: on the CPU, and with much time."""
 
     @property
     def leads(self) -> bool:
@@ -41,7 +47,7 @@ class Group:
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
-            dist.barrier()
+            dist.barrier(self.patient)
 
     def share_gradients(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module, with gradients averaged over all processes (DistributedDataParallel)."""
@@ -66,7 +72,8 @@ def joined(device: torch.device) -> Iterator[Group]:
             "Start them with torchrun: torchrun --nproc-per-node 2 -m refract sae train ...",
         ) from error
     try:
-        yield Group(dist.get_rank(), dist.get_world_size())
+        patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        yield Group(dist.get_rank(), dist.get_world_size(), patient)
     finally:
         dist.destroy_process_group()
 

@@ -179,14 +179,16 @@ def train(
                 f"There is a run in {out} already.", "Add --resume to go on with it, or choose another folder."
             )
         if group.leads:
-            out.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(out / SOURCE, json.dumps(dataclasses.asdict(source), indent=1))
+            out.mkdir(parents=True, exist_ok=True)  # what cannot be written fails now, and not after the harvest
             stores(source, activations, place)
         group.wait()
         train_store, held_out = stores(source, activations, place)
         trainer = Trainer(config, train_store, out, held_out=held_out, device=place, group=group)
-        if resume and trainer.resume() and group.leads:
-            print(f"Going on from step {trainer.done:,} of {config.steps:,}.")
+        resumed = resume and trainer.resume()
+        if group.leads:  # not before: a run that this one does not go on with keeps its own
+            atomic.write_text(out / SOURCE, json.dumps(dataclasses.asdict(source), indent=1))
+            if resumed:
+                print(f"Going on from step {trainer.done:,} of {config.steps:,}.")
         with tqdm(
             total=config.steps, initial=trainer.done, unit="step", smoothing=0.05, disable=not group.leads
         ) as bar:
@@ -218,7 +220,11 @@ def _finish(trainer: Trainer, source: Source, out: Path) -> None:
     last = trainer.curve[-1]
     numbers = ", with products in bf16" if trainer.numbers == "bf16" else ""
     print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s{numbers}; {curve.line(last)}.")
-    print(f"{where} The curve: {out / 'curve.html'}. Now: python -m refract sae evaluate {out}")
+    print(f"{where} The curve: {out / 'curve.html'}.")
+    kept = trainer.store.folder.parent
+    size = sum(file.stat().st_size for file in kept.rglob("*") if file.is_file())
+    print(f"The activations, {size / 1e9:.1f} GB, are kept for the next run in {kept}.")
+    print(f"Now: python -m refract sae evaluate {out}")
 
 
 # --- what a run has made -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,8 @@ def test_training_leaves_a_coder_a_curve_and_a_checkpoint(trained):
     assert [point["step"] for point in curve] == list(range(10, 61, 10))
     assert curve[-1]["held_out_fve"] > curve[0]["fve"]
     assert "6,000 tokens" in output and f"python -m refract sae evaluate {folder}" in output
+    kept = re.search(r"The activations, 0\.0 GB, are kept for the next run in (\S+)\.\n", output)
+    assert kept and (Path(kept.group(1)) / "train" / "manifest.json").exists()
     _, metadata = saelens.load(folder / "coder")
     assert metadata["hook_name"] == HOOK
     assert metadata["refract"]["config"]["settings"] == {"k": 4, "aux_k": 8}
@@ -107,6 +110,17 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(trained, place):
     assert result.exit_code == 2 and "Add --resume" in result.output
     result = invoke(*arguments(place, "run", "--set", "log_every=10", "--set", "aux_k=8", "--resume"))
     assert result.exit_code == 0 and "Going on from step 60 of 60" in result.output
+
+
+def test_a_run_that_does_not_start_leaves_no_word_about_itself(trained, place):
+    folder, _ = trained
+    before = (folder / "source.json").read_bytes()
+    result = invoke(*arguments(place, "run", "--rows", "1000", "--resume"))  # other activations than the run's
+    assert result.exit_code == 2
+    assert (folder / "source.json").read_bytes() == before
+    result = invoke(*arguments(place, "elsewhere", "--model", str(place / "nowhere")))
+    assert result.exit_code == 2
+    assert not list((place / "elsewhere").iterdir())
 
 
 def test_evaluate_prints_the_table(trained):

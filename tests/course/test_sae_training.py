@@ -245,3 +245,26 @@ with joined(torch.device("cpu")) as group:
         assert theirs["l0"] == pytest.approx(mine["l0"], rel=1e-3)
         assert theirs["dead"] == pytest.approx(mine["dead"], abs=0.05)
     assert time.monotonic() - began < 300
+
+
+def test_a_process_waits_for_one_that_harvests_longer_than_torch_would(tmp_path):
+    program = tmp_path / "run.py"
+    program.write_text("""
+import time
+from datetime import timedelta
+import torch
+import torch.distributed as dist
+from refract.sae.group import joined
+begin = dist.init_process_group
+dist.init_process_group = lambda backend: begin(backend, timeout=timedelta(seconds=3))
+with joined(torch.device("cpu")) as group:
+    group.wait()
+    if group.leads:
+        time.sleep(6)
+    group.wait()
+    print("together")
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("together") == 2
