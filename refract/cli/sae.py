@@ -110,7 +110,7 @@ def train(  # noqa: PLR0917
 @app.command()
 def evaluate(  # noqa: PLR0917
     coder: Annotated[Path, typer.Argument(help="A run's folder, or a saved coder's.")],
-    contexts: Annotated[int, typer.Option(help="Held-out contexts to measure on.")] = 256,
+    contexts: Annotated[int, typer.Option(help="Held-out contexts to measure on.")] = 128,
     model: Annotated[str | None, typer.Option(help="The model; the one it was trained on unless given.")] = None,
     top: Annotated[int, typer.Option(help="Show the top contexts of so many latents, drawn at random.")] = 0,
     seed: Annotated[int, typer.Option(help="Which latents are drawn.")] = 0,

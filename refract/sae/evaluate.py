@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from refract.errors import RefractError
-from refract.sae.activations.forward import check_hooks, evaluation, kept, regroup
+from refract.sae.activations.forward import check_hooks, evaluation, how_many_tokens, kept, regroup
 from refract.sae.coder import SparseCoder
 from refract.sae.metrics import (
     Cosine,
@@ -192,7 +192,7 @@ def evaluate(
     targets = _targets(coder, model, sources, output)
     measures = _Measures(coder, mean)
     parameters = next(model.parameters())
-    digest, n_contexts, done = hashlib.sha256(), 0, 0
+    digest, n_contexts, done, total = hashlib.sha256(), 0, 0, how_many_tokens(contexts)
     with evaluation(model):
         for group in regroup(contexts, batch):
             keep = kept(group, skip_first)
@@ -202,13 +202,13 @@ def evaluate(
             measures.update(run, *run.clean(sources))
             done += group.tokens.numel()
             if on_progress is not None:
-                on_progress(STAGE, done, None)
+                on_progress(STAGE, done, total)
     if not measures.variance.rows or not measures.ce["clean"].rows:
         raise RefractError(
             f"In these {n_contexts} contexts there is no token to count.",
             "Give at least one context of two tokens or more that are no separators and not among `skip_first`.",
         )
-    if on_progress is not None:
+    if on_progress is not None and total is None:
         on_progress(STAGE, done, done)
     return Report(
         architecture=coder.architecture,

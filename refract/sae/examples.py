@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refract.errors import RefractError
-from refract.sae.activations.forward import check_hooks, evaluation, kept, regroup, run
+from refract.sae.activations.forward import check_hooks, evaluation, how_many_tokens, kept, regroup, run
 from refract.sae.coder import SparseCoder
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def top_contexts(
     latents = list(dict.fromkeys(latents))
     largest = _Largest(len(latents), n, around)
     device = next(model.parameters()).device
-    done = 0
+    done, total = 0, how_many_tokens(contexts)
     with evaluation(model):
         for group in regroup(contexts, batch):
             keep = kept(group, skip_first)
@@ -103,8 +103,8 @@ def top_contexts(
             largest.add(activations, group)
             done += keep.numel()
             if on_progress is not None:
-                on_progress(STAGE, done, None)
-    if on_progress is not None:
+                on_progress(STAGE, done, total)
+    if on_progress is not None and total is None:
         on_progress(STAGE, done, done)
     return {
         latent: [_example(latent, found, model.tokenizer) for found in sorted(heap, reverse=True)]

@@ -325,7 +325,7 @@ def export(run: Path, to: Path, *, dtype: Literal["float32", "float16"] = "float
 def evaluate(
     folder: Path,
     *,
-    contexts: int = 256,
+    contexts: int = 128,
     model: str | None = None,
     top: int = 0,
     seed: int = 0,

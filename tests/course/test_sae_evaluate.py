@@ -363,12 +363,14 @@ def test_what_is_no_report(text):
         Report.from_json(text)
 
 
-def test_progress_is_told_in_tokens(model, mean):
+@pytest.mark.parametrize(("contexts", "total"), [(list, 120), (iter, None)])
+def test_progress_is_told_in_tokens(model, mean, contexts, total):
     heard = []
-    evaluate(
-        random_coder(), model, RESIDUAL, pieces(CONTEXTS, 3), mean=mean, batch=4, on_progress=lambda *a: heard.append(a)
-    )
-    assert heard == [("evaluate", done, total) for done, total in ((48, None), (96, None), (120, None), (120, 120))]
+    given = contexts(pieces(CONTEXTS, 3))
+    evaluate(random_coder(), model, RESIDUAL, given, mean=mean, batch=4, on_progress=lambda *a: heard.append(a))
+    assert heard[:3] == [("evaluate", done, total) for done in (48, 96, 120)]
+    assert heard[-1] == ("evaluate", 120, 120)  # so a bar is closed
+    assert len(heard) == (4 if total is None else 3)
 
 
 # --- refusing ------------------------------------------------------------------------------------------

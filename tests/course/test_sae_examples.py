@@ -141,6 +141,9 @@ def test_progress_is_told_in_tokens(model):
     heard = []
     groups = pieces(CONTEXTS)
     top_contexts(random_coder(), model, RESIDUAL, groups, [0], batch=32, on_progress=lambda *a: heard.append(a))
+    assert heard == [("top contexts", 384, 720), ("top contexts", 720, 720)]
+    heard.clear()
+    top_contexts(random_coder(), model, RESIDUAL, iter(groups), [0], batch=32, on_progress=lambda *a: heard.append(a))
     assert heard == [("top contexts", 384, None), ("top contexts", 720, None), ("top contexts", 720, 720)]
 
 

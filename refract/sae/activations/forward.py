@@ -79,6 +79,11 @@ def regroup(contexts: Iterable[Contexts], size: int, n_ctx: int | None = None) -
         yield _join(held)
 
 
+def how_many_tokens(contexts: Iterable[Contexts]) -> int | None:
+    """In all contexts together, where that is known before they have been gone through."""
+    return sum(some.tokens.numel() for some in contexts) if isinstance(contexts, list) else None
+
+
 def _join(some: list[Contexts]) -> Contexts:
     return some[0] if len(some) == 1 else type(some[0])(*map(torch.cat, zip(*some, strict=True)))
 

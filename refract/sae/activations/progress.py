@@ -6,7 +6,7 @@ from typing import Any
 
 from refract.sae.activations.manifest import OnProgress
 
-UNITS = {"harvest": "row", "verify": "B", "statistics": "row", "evaluate": "token"}
+UNITS = {"harvest": "row", "verify": "B", "statistics": "row", "evaluate": "token", "top contexts": "token"}
 
 
 def bars() -> OnProgress:
