@@ -170,6 +170,7 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
     before, after = (Report.from_json(json.dumps(results[kind])) for kind in ("fp32", "fp16"))
     versions = ", ".join(f"{library} {version}" for library, version in results["versions"].items())
     size = sum((folder / file).stat().st_size for file in CODER_FILES)
+    contexts = "" if after.contexts == CONTEXTS else f" --contexts {after.contexts}"
     active = "at a time" if config["architecture"] == "topk" else "on average"
     return "\n".join(
         [
@@ -184,7 +185,7 @@ def _section(name: str, results: dict[str, Any], folder: Path) -> str:
             "",
             "```bash",
             command(source, config),
-            f"python assets/saes/release.py add RUN {name}",
+            f"python assets/saes/release.py add RUN {name}{contexts}",
             "```",
             "",
             f"![Fraction of variance explained against tokens, in training and held out]({name}/curve.png)",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from refract.errors import RefractError
 from refract.sae.coder import Step
-from refract.sae.selection import WIDER, batch_top_k
+from refract.sae.rough import Product, best_product
+from refract.sae.selection import WIDER
 from refract.sae.shortlist import Computed, Shortlist
 from refract.sae.sparse import Active
 from refract.sae.topk import TopK
@@ -36,7 +37,7 @@ class BatchTopK(TopK):
         return pre * (pre > self.threshold.clamp_min(0))
 
     def choose(self, pre: Computed | Shortlist) -> tuple[Tensor, Active]:
-        values, rows, latents = batch_top_k(pre.top_k, self.k, self.n_latents)
+        values, rows, latents = pre.batch_top_k(self.k)
         if self.training:
             smallest = torch.where(values > 0, values, torch.inf).amin()
             decay = torch.where(self.threshold < 0, 0, self.threshold_decay)
@@ -44,9 +45,9 @@ class BatchTopK(TopK):
             self.threshold.copy_(torch.where(smallest.isfinite(), moved, self.threshold))
         return values, Active(rows, latents, (len(values) // self.k, self.n_latents))
 
-    @property
-    def _asked_for(self) -> int:
-        return WIDER * self.k
+    def _rough_product(self, x: Tensor) -> Product | None:
+        # A GPU has all numbers of the batch before it: with a shortlist the host would have to ask if it was enough.
+        return best_product(x, self.n_latents, WIDER * self.k) if x.device.type == "cpu" else None
 
 
 class Matryoshka(BatchTopK):

@@ -66,6 +66,14 @@ def batch_top_k(
         width = min(2 * width, n_latents)
 
 
+def batch_top_k_at_once(
+    pre: Float[Tensor, "batch latent"], k: int
+) -> tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]:
+    """The same from all numbers at once, which a GPU does without telling the host anything."""
+    places = pre.flatten().topk(k * len(pre), sorted=False).indices.sort().values
+    return pre.flatten()[places], places // pre.shape[1], places % pre.shape[1]
+
+
 def _places_of_largest(x: Float[Tensor, "row n"], k: int) -> Int[Tensor, "row k"]:
     """Where the k largest of every row are; rows are shared out to as many threads as torch uses."""
     threads = torch.get_num_threads()

@@ -19,11 +19,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refract.sae.rough import Product
-from refract.sae.selection import top_k
+from refract.sae.selection import batch_top_k, batch_top_k_at_once, top_k
 from refract.sae.sparse import Active
 
 Largest = tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]
 """The largest pre-activations of every example, and which latents they are, in no particular order."""
+
+OfBatch = tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]
+"""The largest pre-activations of a batch: values, examples (ascending) and latents."""
 
 
 class Computed:
@@ -35,6 +38,12 @@ class Computed:
     def top_k(self, k: int) -> Largest:
         """The k largest of every example; without a gradient."""
         return top_k(self.numbers.detach(), k)
+
+    def batch_top_k(self, k: int) -> OfBatch:
+        """The k · batch largest of the batch; without a gradient."""
+        if self.numbers.device.type == "cpu":
+            return batch_top_k(self.top_k, k, self.numbers.shape[1])
+        return batch_top_k_at_once(self.numbers.detach(), k)
 
     def top_k_among(self, latents: Int[Tensor, "some"], k: int) -> Largest:
         """The k largest of every example among some latents; without a gradient."""
@@ -64,6 +73,10 @@ class Shortlist:
         pre = Active.of(latents, n_latents).products(self.x, self.W_enc).view_as(latents) + self.b_enc[latents]
         values, chosen = top_k(pre, k)
         return values, latents.gather(1, chosen)
+
+    def batch_top_k(self, k: int) -> OfBatch:
+        """The k · batch largest of the batch that are on the shortlists."""
+        return batch_top_k(self.top_k, k, len(self.W_enc))
 
     @torch.no_grad()
     def top_k_among(self, latents: Int[Tensor, "some"], k: int) -> Largest:

@@ -46,8 +46,8 @@ class Active:
     @functools.cached_property
     def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
         # Stable, so that the rows of each latent ascend; int32, for which torch has a radix sort.
-        order = torch.sort(self._by_row[1], stable=True).indices
-        return _starts(self.latents, self.shape[1]), self.rows[order].to(torch.int32), order
+        latents, order = torch.sort(self._by_row[1], stable=True)
+        return _starts(latents, self.shape[1]), self.rows[order].to(torch.int32), order
 
     def matrix(self, values: Float[Tensor, "active"]) -> Tensor:
         """``Z`` with these values, in compressed rows."""
@@ -85,10 +85,9 @@ def _product(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def _starts(places: Int[Tensor, "active"], count: int) -> Int[Tensor, "count+1"]:
-    """Where each row of a compressed matrix begins."""
-    starts = torch.zeros(count + 1, dtype=torch.int32, device=places.device)
-    starts[1:] = torch.bincount(places, minlength=count).cumsum(0)
-    return starts
+    """Where each row of a compressed matrix begins; ``places``, the rows of its entries, ascend."""
+    # By comparisons: `bincount` would have the host ask a GPU for the largest of them.
+    return torch.searchsorted(places, torch.arange(count + 1, dtype=places.dtype, device=places.device), out_int32=True)
 
 
 class _Encode(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 from refract.errors import RefractError
 from refract.sae import sparse
 from refract.sae.coder import SparseCoder, Step
-from refract.sae.rough import best_product
+from refract.sae.rough import Product, best_product
 from refract.sae.selection import top_k
 from refract.sae.shortlist import Computed, Shortlist
 from refract.sae.sparse import Active
@@ -86,10 +86,9 @@ class TopK(SparseCoder):
         error = (guess - left_over).square().sum() / torch.where(something, variance, 1)
         return AUX_COEFFICIENT * torch.where(something, error, 0)
 
-    @property
-    def _asked_for(self) -> int:
-        """How many of an example's pre-activations a step wants to see."""
-        return self.k * max(1, self.multi)
+    def _rough_product(self, x: Tensor) -> Product | None:
+        """What a shortlist of all that a step asks for would be made by."""
+        return best_product(x, self.n_latents, self.k * max(1, self.multi))
 
     # --- the sparse path, and the dense one that it is held against ------------------------------
 
@@ -98,7 +97,7 @@ class TopK(SparseCoder):
             return Computed(self.pre_activations(x))
         # Of thousands of numbers a few will have a gradient: `sparse.encode` adds it.
         with torch.no_grad():
-            product = None if self.exact else best_product(x, self.n_latents, self._asked_for)
+            product = None if self.exact else self._rough_product(x)
             if product is not None:
                 return Shortlist(x - self.b_pre, self.W_enc, self.b_enc, product)
             # The memory is used at every step.

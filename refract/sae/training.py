@@ -90,6 +90,7 @@ class Trainer:
             steps=config.steps - self.done,
             rank=self.group.rank,
             world=self.group.world,
+            pin=self.device.type == "cuda",
         )
         self.coder.train()
         with interrupts.held_back(self.group.world == 1) as interrupted:

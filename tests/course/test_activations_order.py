@@ -159,6 +159,14 @@ def test_a_batch_lasts_until_the_next_one_and_may_be_changed(store):
         assert len(addresses) <= (ahead + 2 if ahead else 1)  # bounded memory
 
 
+def test_pinned_batches_have_memory_of_their_own(store, monkeypatch):
+    """A copy to a GPU may still be under way when the next batch is asked for."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # there may be no GPU to pin it for
+    pinned = list(batches(store, 10, seed=0, steps=8, pin=True))
+    assert all(torch.equal(*both) for both in zip(pinned, taken(store, 10, seed=0, steps=8), strict=True))
+    assert len({x.data_ptr() for x in pinned}) == 8
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

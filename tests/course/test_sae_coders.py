@@ -156,7 +156,7 @@ def test_matryoshka_loss_by_hand():
     """Prefixes of one and of two latents on (3, 1): errors 1 and 0, mean 1/2; the whole dictionary's error is 0."""
     coder = set_parameters(Matryoshka(2, 2, k=2, prefixes=(0.5, 1.0)), **IDENTITY)
     result = coder.step(torch.tensor([[3.0, 1.0]]))
-    assert float(result.losses["reconstruction"]) == 0.5
+    assert result.losses["reconstruction"].item() == 0.5
     assert float(result.error) == 0
 
 

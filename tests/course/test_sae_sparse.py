@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refract.sae import sparse
-from refract.sae.selection import batch_top_k, top_k
+from refract.sae.selection import batch_top_k, batch_top_k_at_once, top_k
 from refract.sae.sparse import Active
 
 
@@ -58,6 +58,19 @@ def test_batch_top_k_when_one_row_has_nearly_all():
     values, rows, _ = batch_top_k(partial(top_k, pre), 8, 2048)
     assert (rows == 3).all()
     assert torch.equal(values.sort().values, pre[3].sort().values[-128:])
+
+
+@pytest.mark.parametrize(("batch", "latents", "k"), [(8, 32, 2), (4, 10, 10)])
+def test_batch_top_k_at_once_chooses_what_row_by_row_does(batch, latents, k):
+    """The GPU's way and the CPU's."""
+    pre = torch.randn(batch, latents, generator=torch.Generator().manual_seed(k))
+    pre[1] += 2
+    values, rows, places = batch_top_k_at_once(pre, k)
+    assert torch.equal(rows, rows.sort().values)
+    assert torch.equal(pre[rows, places], values)
+    _, other_rows, other_places = batch_top_k(partial(top_k, pre), k, latents)
+    chosen = [set(zip(r.tolist(), p.tolist(), strict=True)) for r, p in ((rows, places), (other_rows, other_places))]
+    assert chosen[0] == chosen[1] and len(chosen[0]) == k * batch
 
 
 def test_places_of_a_sparse_matrix():

@@ -1,5 +1,6 @@
 """Training: it finds known features, resumes to the same bits, is killed without loss, stops when it goes wrong."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from refract.errors import RefractError
+from refract.sae import architectures, precision, rough, topk
 from refract.sae.activations import own
 from refract.sae.config import Config
+from refract.sae.sparse import Active
 from refract.sae.training import CHECKPOINT, CURVE, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -116,6 +119,7 @@ import torch
 torch.set_num_threads(1)
 from refract.sae.activations import Store
 from refract.sae.config import Config
+from refract.sae.sparse import Active
 from refract.sae.training import Trainer
 trainer = Trainer(Config(**{CONFIG.to_dict()!r}), Store.open({str(store.folder)!r}), Path(sys.argv[1]))
 trainer.resume()
@@ -228,6 +232,7 @@ torch.set_num_threads(1)
 from refract.sae.activations import Store
 from refract.sae.config import Config
 from refract.sae.group import joined
+from refract.sae.sparse import Active
 from refract.sae.training import Trainer
 store = Store.open({str(store.folder)!r})
 with joined(torch.device("cpu")) as group:
@@ -268,3 +273,37 @@ with joined(torch.device("cpu")) as group:
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("together") == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "product"), [*((name, None) for name in architectures.ARCHITECTURES), ("topk", rough.bfloat16)]
+)
+def test_no_step_waits_for_the_device(store, tmp_path, monkeypatch, architecture, product):
+    """On the device "meta" there are no numbers: what would have the host read one, or a size, from a GPU is an error.
+
+    It has no sparse products, no autocast and no fused optimizer: torch's own, which read nothing. The products give
+    something of their size, and what they are made of is made.
+    """
+
+    def times(active, values, right):
+        return right.new_empty(active.matrix(values).shape[0], right.shape[1])
+
+    def transposed_times(active, values, right):
+        return right.new_empty(active.transposed(values).shape[0], right.shape[1])
+
+    def products(active, left, right):
+        return active.matrix(left.new_empty(len(active.latents))).values()
+
+    for stand_in in (times, transposed_times, products):
+        monkeypatch.setattr(Active, stand_in.__name__, stand_in)
+    monkeypatch.setattr(precision, "products_in", lambda numbers, device: contextlib.nullcontext())
+    monkeypatch.setattr(topk, "best_product", lambda x, n_latents, k: product)
+    settings = {} if architecture in {"relu", "gated", "jumprelu"} else {"k": 4}
+    trainer = Trainer(changed(architecture=architecture, settings=settings), store, tmp_path, device="meta")
+    trainer.numbers = "fp32"  # asked for once, at the first step
+    trainer._dead = torch.zeros(9, dtype=torch.long, device="meta")
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
+    result = trainer._step(trainer._normalised(torch.zeros(CONFIG.batch, D)))
+    assert ("auxiliary" in result.losses) == (architecture not in {"relu", "jumprelu"})
+    with pytest.raises(RuntimeError, match="meta"):
+        result.loss.item()

@@ -100,6 +100,7 @@ def batches(
     world: int = 1,
     hook: str | None = None,
     ahead: int = 2,
+    pin: bool = False,
 ) -> Generator[Float32[Tensor, "batch d_in"] | Float32[Tensor, "batch hook d_in"], None, None]:
     """Shuffled batches of a store's rows, epoch after epoch, each epoch in another order.
 
@@ -122,6 +123,7 @@ def batches(
         world: How many processes there are. Their parts, one after another, are the batch of one process alone.
         hook: One of several hooks; without it, all of them with an axis of their own.
         ahead: How many batches a thread in the background fetches in advance; 0: no thread.
+        pin: Each batch in page-locked memory of its own, from which a GPU can copy while the host goes on.
 
     Raises:
         RefractError: for a batch larger than the store, or one that ``world`` does not divide, before the first batch.
@@ -144,6 +146,7 @@ def batches(
         for step in itertools.count(start) if steps is None else range(start, start + steps):
             epoch, place = divmod(step, per_epoch)
             begin = place * batch + rank * mine
-            yield store.take(order.part(epoch, begin, begin + mine), hook, out=next(memory))
+            rows = store.take(order.part(epoch, begin, begin + mine), hook, out=next(memory))
+            yield rows.pin_memory() if pin else rows
 
     return prefetch(fetch(), ahead) if ahead else fetch()
