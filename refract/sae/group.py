@@ -79,9 +79,8 @@ def joined(device: torch.device) -> Iterator[Group]:
 
 
 def device_of_this_process(device: str | None = None) -> torch.device:
-    """The device asked for, else a GPU of this process's own where there is one, else the CPU."""
-    if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
+    """The device asked for, else a GPU where there is one, else the CPU. "cuda" is this process's own GPU."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and chosen.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    return chosen

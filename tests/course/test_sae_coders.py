@@ -115,6 +115,26 @@ def test_multi_top_k_loss_by_hand():
     assert numbers(result) == {"reconstruction": 5, "multi": 1 / 8}
 
 
+def test_multi_top_k_asks_for_no_more_than_all():
+    """4 k = 8 of 3 latents are 3, and they leave nothing."""
+    coder = set_parameters(TopK(3, 3, k=2, multi=4), W_enc=torch.eye(3), W_dec=torch.eye(3))
+    assert numbers(coder.step(torch.tensor([[1.0, 2.0, 4.0]]))) == {"reconstruction": 1, "multi": 0}
+
+
+def test_auxk_takes_the_largest_of_the_dead():
+    """Of (4, 2, 3) with k = 1 the first stays. One of the dead two may help: the third, which leaves 2² = 4.
+
+    A second example, (4, 0, 0), has nothing to leave: so the left-over has a variance of 2²/2 + 3²/2 = 6.5.
+    """
+    coder = set_parameters(TopK(3, 3, k=1, aux_k=1), W_enc=torch.eye(3), W_dec=torch.eye(3))
+    result = coder.step(torch.tensor([[4.0, 2.0, 3.0], [4.0, 0.0, 0.0]]), dead=torch.tensor([1, 2]))
+    assert result.losses["auxiliary"].item() == pytest.approx(4 / 6.5 / 32)
+
+
+def test_auxk_has_half_as_many_latents_as_dimensions_unless_told():
+    assert [TopK(d_in, 16, k=1).aux_k for d_in in (1, 2, 12)] == [1, 1, 6]
+
+
 def test_auxk_loss_by_hand():
     """Two examples, (4, 1, 0) and (4, 0, 3), k = 1: what is left over is (0, 1, 0) and (0, 0, 3).
 
@@ -130,7 +150,10 @@ def test_auxk_loss_by_hand():
 
 
 def test_auxk_with_nothing_left_over_is_zero():
-    coder = set_parameters(TopK(3, 4, k=3, aux_k=1), W_enc=torch.eye(4, 3), W_dec=torch.eye(4, 3))
+    """Three latents reconstruct all. The dead one would give 0.3 on the first axis; nobody asks what that is worth."""
+    encoder, decoder = torch.cat([torch.eye(3), torch.full((1, 3), 0.1)]), torch.eye(4, 3)
+    decoder[3, 0] = 1
+    coder = set_parameters(TopK(3, 4, k=3, aux_k=1), W_enc=encoder, W_dec=decoder)
     result = coder.step(torch.ones(2, 3), dead=torch.tensor([3]))
     assert result.losses["auxiliary"].item() == 0
     result.loss.backward()
@@ -150,6 +173,20 @@ def test_batch_top_k_by_hand():
     coder.step(torch.tensor([[9.0, 8.0], [1.0, 0.0]]))
     assert float(coder.threshold) == pytest.approx(4.4)
     assert coder.encode(torch.tensor([[4.5, 4.3]])).tolist() == [[4.5, 0.0]]
+
+
+def test_a_chosen_number_that_is_not_active_does_not_move_the_threshold():
+    """Two of (5, 3, -1) and (-2, -3, -4) for each example: 5, 3, -1 and -2 are chosen, and the least above 0 is 3."""
+    coder = set_parameters(BatchTopK(3, 3, k=2), W_enc=torch.eye(3), W_dec=torch.eye(3))
+    coder.step(torch.tensor([[5.0, 3.0, -1.0], [-2.0, -3.0, -4.0]]))
+    assert float(coder.threshold) == 3
+    coder.step(-torch.ones(2, 3))  # none is above 0
+    assert float(coder.threshold) == 3
+
+
+def test_before_its_first_batch_a_threshold_is_zero():
+    coder = set_parameters(BatchTopK(3, 3, k=2), W_enc=torch.eye(3), W_dec=torch.eye(3))
+    assert coder.encode(torch.tensor([[5.0, -0.5, 0.0]])).tolist() == [[5.0, 0.0, 0.0]]
 
 
 def test_matryoshka_loss_by_hand():
@@ -243,6 +280,17 @@ def test_the_sparse_path_is_the_dense_one(kind, d_out):
         assert torch.allclose(fast_gradients[name], gradient, atol=1e-12), name
 
 
+@pytest.mark.filterwarnings("error:An output with one or more elements was resized")
+@pytest.mark.parametrize("kind", [TopK, BatchTopK, Matryoshka])
+def test_batches_of_another_size_or_precision(kind):
+    """The memory of the step before is used again where it fits."""
+    coder, oracle = (random_coder(kind, k=4, sparse=sparse) for sparse in (True, False))
+    for rows, dtype in ((8, torch.float32), (5, torch.float32), (5, torch.float64), (8, torch.float32)):
+        x = torch.randn(rows, 12, generator=torch.Generator().manual_seed(rows)).to(dtype)
+        losses = [numbers(one.to(dtype).step(x)) for one in (coder, oracle)]
+        assert losses[0] == pytest.approx(losses[1])
+
+
 # --- what they share -----------------------------------------------------------------------------
 
 
@@ -285,9 +333,19 @@ def test_descent_lowers_the_loss_and_the_decoder_stays_of_unit_length(kind):
         assert torch.linalg.vecdot(coder.W_dec.grad, coder.W_dec).abs().max() < 1e-5
         optimizer.step()
         coder.normalise_decoder()
-        errors.append(float(result.loss))
+        errors.append(result.loss.item())
     assert sum(errors[-10:]) < 0.7 * sum(errors[:10])
     assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(30), atol=1e-5)
+
+
+def test_a_direction_of_length_zero_stays_what_it_is():
+    coder = random_coder(ReLU)
+    coder.project_out_parallel_gradient()  # without a gradient there is nothing to do
+    with torch.no_grad():
+        coder.W_dec[3] = 0
+    coder.normalise_decoder()
+    assert coder.W_dec[3].tolist() == [0] * 12
+    assert torch.allclose(coder.W_dec[:3].norm(dim=1), torch.ones(3))
 
 
 def test_a_crosscoder_is_an_autoencoder_of_the_concatenation():

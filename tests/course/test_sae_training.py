@@ -15,6 +15,7 @@ from refract.errors import RefractError
 from refract.sae import architectures, precision, rough, topk
 from refract.sae.activations import own
 from refract.sae.config import Config
+from refract.sae.group import device_of_this_process
 from refract.sae.sparse import Active
 from refract.sae.training import CHECKPOINT, CURVE, Trainer
 
@@ -250,6 +251,15 @@ with joined(torch.device("cpu")) as group:
         assert theirs["l0"] == pytest.approx(mine["l0"], rel=1e-3)
         assert theirs["dead"] == pytest.approx(mine["dead"], abs=0.05)
     assert time.monotonic() - began < 300
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for available in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        named = [str(device_of_this_process(device)) for device in ("cuda", "cuda:3", "cpu")]
+        assert named == ["cuda:1", "cuda:3", "cpu"]
+        assert str(device_of_this_process()) == ("cuda:1" if available else "cpu")
 
 
 def test_a_process_waits_for_one_that_harvests_longer_than_torch_would(tmp_path):
