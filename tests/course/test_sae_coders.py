@@ -92,6 +92,12 @@ def test_gated_losses_by_hand():
     assert result.fired.tolist() == [1, 0]
 
 
+def test_an_open_gate_gives_nothing_below_zero():
+    """π = 1 opens it, the magnitude is 1 - 3: the latent is 0."""
+    coder = set_parameters(Gated(2, 2), **IDENTITY, b_mag=[-3.0, 0.0])
+    assert coder.encode(torch.tensor([[1.0, 0.5]])).tolist() == [[0.0, 0.5]]
+
+
 def test_top_k_loss_by_hand():
     """Of x = (1, 2, 3) the two largest stay, and 1² is lost. With the decoder's third row halved, 1.5² as well."""
     coder = set_parameters(TopK(3, 3, k=2), W_enc=torch.eye(3), W_dec=torch.diag(torch.tensor([1.0, 1.0, 0.5])))
@@ -184,6 +190,11 @@ def test_a_chosen_number_that_is_not_active_does_not_move_the_threshold():
     assert float(coder.threshold) == 3
 
 
+def test_a_number_at_the_threshold_is_not_active():
+    coder = set_parameters(BatchTopK(2, 2, k=1, threshold_decay=0.9), **IDENTITY, threshold=2.0)
+    assert coder.encode(torch.tensor([[2.0, 2.5]])).tolist() == [[0.0, 2.5]]
+
+
 def test_before_its_first_batch_a_threshold_is_zero():
     coder = set_parameters(BatchTopK(3, 3, k=2), W_enc=torch.eye(3), W_dec=torch.eye(3))
     assert coder.encode(torch.tensor([[5.0, -0.5, 0.0]])).tolist() == [[5.0, 0.0, 0.0]]
@@ -251,6 +262,13 @@ def test_jumprelu_pseudo_gradient():
         assert theta.grad.item() == pytest.approx(slope, rel=1e-3)
 
 
+def test_the_step_function_passes_no_gradient():
+    pre = torch.tensor([[0.5, 2.0]], requires_grad=True)
+    threshold = torch.ones(2, requires_grad=True)
+    heaviside(pre, threshold, 0.01).sum().backward()
+    assert pre.grad is None or not pre.grad.any()
+
+
 def test_jumprelu_passes_gradients_to_what_is_active():
     pre = torch.tensor([[0.5, 2.0]], requires_grad=True)
     jump_relu(pre, torch.ones(2), 0.01).sum().backward()
@@ -309,6 +327,27 @@ def test_step_and_forward_agree(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_units_do_not_change_a_loss(kind):
+    """All activations and biases doubled, and a variance of 4 in place of 1: only the error in their units is other."""
+    coder = random_coder(kind, **({"k": 4} if issubclass(kind, TopK) else {}))
+    doubled = kind(**coder.settings | {"variance": 4.0} | ({"bandwidth": None} if kind is JumpReLU else {}))
+    biases = ("b_enc", "b_dec", "b_mag")
+    if kind is JumpReLU:
+        coder.log_threshold.data.fill_(coder.bandwidth).log_()  # what doubled begins with, but for the unit
+    else:
+        doubled.load_state_dict(coder.state_dict())
+    set_parameters(doubled, W_enc=coder.W_enc, W_dec=coder.W_dec)
+    set_parameters(doubled, **{name: 2 * getattr(coder, name) for name in biases if hasattr(coder, name)})
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(4))
+    one, two = coder.step(x, dead=torch.arange(20, 40)), doubled.step(2 * x, dead=torch.arange(20, 40))
+    assert numbers(two) == pytest.approx(numbers(one))
+    assert two.error.item() == pytest.approx(4 * one.error.item())
+    assert torch.equal(two.fired, one.fired)
+    if kind is JumpReLU:
+        assert doubled.bandwidth == 2 * coder.bandwidth
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_settings_make_another_of_its_kind(kind):
     coder = kind(12, 40, d_out=5, variance=3.0)
     again = kind(**coder.settings)
@@ -354,7 +393,7 @@ def test_a_crosscoder_is_an_autoencoder_of_the_concatenation():
     x = torch.randn(10, 2, 12, generator=torch.Generator().manual_seed(1))
     y_hat = coder(x.flatten(1)).view_as(x)
     by_layer = (y_hat - x).square().sum(dim=-1).mean(dim=0)
-    assert float(by_layer.sum()) == pytest.approx(float(coder.step(x.flatten(1)).error), rel=1e-5)
+    assert by_layer.sum().item() == pytest.approx(coder.step(x.flatten(1)).error.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
