@@ -48,8 +48,8 @@ def train(  # noqa: PLR0917
     sparsity: Annotated[
         float | None,
         typer.Option(
-            help="The penalty's weight, for the others: 0.05 unless given for relu and gated, 0.001 for jumprelu. "
-            "More of it, fewer active latents (l0)."
+            help="The penalty's weight, for the others: 0.4 unless given for relu and gated, 0.01 for jumprelu (1 with "
+            "--set target_l0=...). Twice as much of it, about half as many active latents (L0)."
         ),
     ] = None,
     tokens: Annotated[
@@ -67,8 +67,9 @@ def train(  # noqa: PLR0917
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any other setting, as name=value: warm_up, decay, beta1, beta2, clip, bf16, dead_after, window, "
-            "log_every, checkpoint_every, and the architecture's own, such as aux_k or target_l0.",
+            help="Any other setting, as name=value: warm_up, decay, penalty_warm_up (shares of the run), beta1, beta2, "
+            "clip, bf16, dead_after, window, log_every, checkpoint_every, and the architecture's own, such as aux_k or "
+            "target_l0.",
         ),
     ] = None,
     resume: Annotated[

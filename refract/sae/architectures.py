@@ -10,6 +10,7 @@ import torch
 
 from refract import names
 from refract.errors import RefractError
+from refract.sae import config
 from refract.sae.batch_topk import BatchTopK, Matryoshka
 from refract.sae.coder import SparseCoder
 from refract.sae.gated import Gated
@@ -20,6 +21,8 @@ from refract.sae.topk import TopK
 ARCHITECTURES: dict[str, type[SparseCoder]] = {
     kind.architecture: kind for kind in (ReLU, Gated, JumpReLU, TopK, BatchTopK, Matryoshka)
 }
+
+_INSTEAD = {"k": "sparsity", "sparsity": "k"}
 
 
 def make(
@@ -38,12 +41,17 @@ def make(
         )
     kind = ARCHITECTURES[architecture]
     known = settings_of(architecture)
-    for name in settings or {}:
+    for name, value in (settings or {}).items():
         if name not in known:
-            raise RefractError(
-                f"The architecture {architecture!r} has no setting {name!r}.",
-                f"{names.suggestion(name, known)}It has: {', '.join(known)}.",
+            other = _INSTEAD.get(name)
+            hint = (
+                f"Here L0 is set with {other}. " if other in known else names.suggestion(name, [*known, *config.NAMES])
             )
+            raise RefractError(
+                f"The architecture {architecture!r} has no setting {name!r}.", f"{hint}It has: {', '.join(known)}."
+            )
+        if isinstance(value, str):
+            raise RefractError(f"{name} = {value!r} cannot be.", "It should be a number, or true or false.")
     return kind(d_in, n_latents, generator=generator, **(settings or {}))
 
 

@@ -27,7 +27,7 @@ class BatchTopK(TopK):
     architecture = "batch_topk"
     threshold: Tensor
 
-    def __init__(self, d_in: int, n_latents: int, *, threshold_decay: float = 0.999, **top_k: Any) -> None:
+    def __init__(self, d_in: int, n_latents: int, *, threshold_decay: float = 0.99, **top_k: Any) -> None:
         super().__init__(d_in, n_latents, **top_k)
         self.threshold_decay = threshold_decay
         self.register_buffer("threshold", torch.tensor(-1.0))  # below 0: there was no batch yet

@@ -46,6 +46,8 @@ class SparseCoder(nn.Module, abc.ABC):
     """The shared part. An architecture says what its latents are (``encode``) and what it minimises (``step``)."""
 
     architecture: str
+    penalty_share: float = 1.0
+    """How much of its penalty, if it has one, counts: a trainer lets it rise (``Config.penalty_warm_up``)."""
 
     def __init__(
         self,
@@ -74,6 +76,14 @@ class SparseCoder(nn.Module, abc.ABC):
             W_enc /= W_enc.norm(dim=1, keepdim=True)
         self.W_enc, self.W_dec = nn.Parameter(W_enc), nn.Parameter(W_dec)
         self.b_enc, self.b_dec = nn.Parameter(torch.zeros(n_latents)), nn.Parameter(torch.zeros(d_out or d_in))
+
+    @torch.no_grad()
+    def begin_with_all_latents(self) -> None:
+        """Shrink the encoder, for an architecture in which half of all latents are active at first.
+
+        With n directions at random, Σ relu(w·x) w is about n / 2d times x: many times too much in a wide dictionary.
+        """
+        self.W_enc.mul_(min(1.0, 2 * self.d_in / self.n_latents))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from typing import Any
 from refract import names
 from refract.errors import RefractError
 
-TOPK_FAMILY = ("topk", "batch_topk", "matryoshka")
-
 
 @dataclass(frozen=True)
 class Config:
@@ -29,12 +27,14 @@ class Config:
     """How many rows are trained on, in all epochs together."""
     batch: int = 2048
     learning_rate: float | None = None
-    """r / √(n_latents / 2¹⁴) unless given: Gao et al. (2024) found the best rate to fall like that. r is 2e-4, theirs;
-    for the TopK family 8e-4, which learns faster in runs of some million rows (benchmarks/README.md)."""
+    """8e-4 / √(n_latents / 2¹⁴) unless given: Gao et al. (2024) found the best rate to fall like that, with 2e-4. Four
+    times as much learns faster in runs of some million rows (benchmarks/README.md)."""
     warm_up: float = 0.02
     """The share of the run in which the learning rate rises to its full size."""
     decay: float = 0.2
     """The share at the end in which it falls to 0."""
+    penalty_warm_up: float = 0.5
+    """The share of the run in which an architecture's penalty rises to its full weight."""
     beta1: float = 0.9
     beta2: float = 0.999
     clip: float | None = None
@@ -56,7 +56,7 @@ class Config:
         at_least_one = ("n_latents", "tokens", "batch", "dead_after", "window", "log_every", "checkpoint_every")
         for name in at_least_one:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1 on")
-        for name in ("warm_up", "decay"):
+        for name in ("warm_up", "decay", "penalty_warm_up"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share between 0 and 1")
         _require(self.warm_up + self.decay <= 1, "warm_up + decay", self.warm_up + self.decay, "at most 1")
         _require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
@@ -74,14 +74,17 @@ class Config:
 
     @property
     def peak_learning_rate(self) -> float:
-        rate = 8e-4 if self.architecture in TOPK_FAMILY else 2e-4
-        return self.learning_rate or rate / (self.n_latents / 2**14) ** 0.5
+        return self.learning_rate or 8e-4 / (self.n_latents / 2**14) ** 0.5
 
     def learning_rate_at(self, step: int) -> float:
         """Up in a line, level, and down in a line to 0 at the end."""
         up = min(1.0, (step + 1) / max(1.0, self.warm_up * self.steps))
         down = min(1.0, (self.steps - step) / max(1.0, self.decay * self.steps))
         return self.peak_learning_rate * min(up, down)
+
+    def penalty_share_at(self, step: int) -> float:
+        """How much of the penalty counts: up in a line to 1."""
+        return min(1.0, (step + 1) / max(1.0, self.penalty_warm_up * self.steps))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -15,7 +15,9 @@ _BARS = " ▁▂▃▄▅▆▇█"
 def line(point: Point) -> str:
     """What a progress bar shows of a point: fraction of variance explained, L0, and the share of dead latents."""
     text = f"FVE {point['fve']:.3f}, L0 {point['l0']:.1f}, dead {point['dead']:.1%}"
-    return text + (f", held-out FVE {point['held_out_fve']:.3f}" if "held_out_fve" in point else "")
+    if "held_out_fve" not in point:
+        return text
+    return f"{text}; held out: FVE {point['held_out_fve']:.3f}, L0 {point['held_out_l0']:.1f}"
 
 
 def text(curve: Sequence[Point], name: str = "fve", width: int = 72) -> str:

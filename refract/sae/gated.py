@@ -23,9 +23,10 @@ class Gated(SparseCoder):
 
     architecture = "gated"
 
-    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.05, **common: Any) -> None:
+    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.4, **common: Any) -> None:
         """``sparsity`` is λ."""
         super().__init__(d_in, n_latents, **common)
+        self.begin_with_all_latents()
         self.sparsity = sparsity
         self.r_mag, self.b_mag = nn.Parameter(torch.zeros(n_latents)), nn.Parameter(torch.zeros(n_latents))
 
@@ -47,7 +48,7 @@ class Gated(SparseCoder):
         return Step(
             losses={
                 "reconstruction": reconstruction,
-                "sparsity": self.sparsity * l1,
+                "sparsity": self.penalty_share * self.sparsity * l1,
                 "auxiliary": self.squared_error(y, frozen),
             },
             error=reconstruction.detach() * self.variance,

@@ -79,15 +79,21 @@ class JumpReLU(SparseCoder):
         d_in: int,
         n_latents: int,
         *,
-        sparsity: float = 1e-3,
+        sparsity: float | None = None,
         target_l0: float | None = None,
         bandwidth: float | None = None,
         **common: Any,
     ) -> None:
-        """``sparsity`` is λ; ``bandwidth`` is ε, and what the thresholds begin with: 0.001 √variance unless given."""
+        """``sparsity`` is λ: 0.01 unless given, 1 with a target.
+
+        ``bandwidth`` is ε, and what the thresholds begin with: 0.03 √variance unless given. The paper has 0.001, in far
+        longer runs; in one of some hundred steps, thresholds that begin there hardly move (benchmarks/README.md).
+        """
         super().__init__(d_in, n_latents, **common)
-        self.sparsity, self.target_l0 = sparsity, target_l0
-        self.bandwidth = 0.001 * self.variance**0.5 if bandwidth is None else bandwidth
+        self.begin_with_all_latents()
+        self.target_l0 = target_l0
+        self.sparsity = sparsity if sparsity is not None else 0.01 if target_l0 is None else 1.0
+        self.bandwidth = 0.03 * self.variance**0.5 if bandwidth is None else bandwidth
         # Its logarithm is what learns, so that a threshold stays above 0.
         self.log_threshold = nn.Parameter(torch.full((n_latents,), self.bandwidth).log())
 
@@ -107,7 +113,7 @@ class JumpReLU(SparseCoder):
         l0 = active.sum() / len(x)
         penalty = l0 if self.target_l0 is None else (l0 / self.target_l0 - 1).square()
         return Step(
-            losses={"reconstruction": reconstruction, "sparsity": self.sparsity * penalty},
+            losses={"reconstruction": reconstruction, "sparsity": self.penalty_share * self.sparsity * penalty},
             error=reconstruction.detach() * self.variance,
             fired=active.detach().sum(dim=0),
         )

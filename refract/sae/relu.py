@@ -19,9 +19,10 @@ class ReLU(SparseCoder):
 
     architecture = "relu"
 
-    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.05, **common: Any) -> None:
+    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.4, **common: Any) -> None:
         """``sparsity`` is λ."""
         super().__init__(d_in, n_latents, **common)
+        self.begin_with_all_latents()
         self.sparsity = sparsity
 
     def encode(self, x: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class ReLU(SparseCoder):
         reconstruction = self.squared_error(y, self.decode(latents))
         l1 = latents.sum() / (len(x) * self.variance**0.5)
         return Step(
-            losses={"reconstruction": reconstruction, "sparsity": self.sparsity * l1},
+            losses={"reconstruction": reconstruction, "sparsity": self.penalty_share * self.sparsity * l1},
             error=reconstruction.detach() * self.variance,
             fired=(latents.detach() > 0).sum(dim=0, dtype=torch.float32),
         )

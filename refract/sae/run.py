@@ -23,7 +23,7 @@ from refract.sae.coder import SparseCoder
 from refract.sae.config import Config
 from refract.sae.group import device_of_this_process, joined
 from refract.sae.normalisation import Normalisation, fold
-from refract.sae.training import CHECKPOINT, Trainer
+from refract.sae.training import CHECKPOINT, Trainer, read_and_reconstructed
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -172,6 +172,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     architectures.make(config.architecture, 1, config.n_latents, config.settings)  # says at once what cannot be
+    read_and_reconstructed(config.kind, source.hooks)
     place = device_of_this_process(device)
     with joined(place) as group:
         if (out / CHECKPOINT).exists() and not resume:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Trainer:
         self.config, self.store, self.folder = config, store, folder
         self.device, self.group = torch.device(device), group or Group()
         _check(config, store, self.group)
-        self.x_hooks, self.y_hooks = _hooks(config, store)
+        self.x_hooks, self.y_hooks = read_and_reconstructed(config.kind, store.hooks)
         self._mean = torch.stack([store.mean[hook] for hook in store.hooks]).float().to(self.device)
         self._scale = torch.tensor([store.scale[hook] for hook in store.hooks], device=self.device)[:, None]
         d_out = store.d_in * len(self.y_hooks)
@@ -118,6 +118,7 @@ class Trainer:
     def _step(self, batch: Tensor) -> Step:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(self.done)
+        self.coder.penalty_share = self.config.penalty_share_at(self.done)
         x, y = batch[:, self.x_hooks].flatten(1), batch[:, self.y_hooks].flatten(1)
         self.optimizer.zero_grad()
         target = y if self.config.kind == "transcoder" else None
@@ -313,18 +314,20 @@ def _check(config: Config, store: Store, group: Group) -> None:
         )
 
 
-def _hooks(config: Config, store: Store) -> tuple[list[int], list[int]]:
-    """Which hooks of the store are read, and which are reconstructed."""
-    count = len(store.hooks)
-    wanted = {"autoencoder": "one hook", "transcoder": "two hooks", "crosscoder": "two hooks or more"}[config.kind]
-    fits = {"autoencoder": count == 1, "transcoder": count == 2, "crosscoder": count > 1}[config.kind]
+def read_and_reconstructed(kind: str, hooks: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Which of the hooks a coder of this kind reads, and which it reconstructs. Raises if it needs more or fewer."""
+    wanted, fits = {
+        "autoencoder": ("An autoencoder needs one hook", len(hooks) == 1),
+        "transcoder": ("A transcoder needs two hooks, the one to read first", len(hooks) == 2),
+        "crosscoder": ("A crosscoder needs two hooks or more", len(hooks) > 1),
+    }[kind]
     if not fits:
         raise RefractError(
-            f"A {config.kind} needs {wanted}; this store has {count}: {', '.join(store.hooks)}.",
-            "Harvest at the hooks that it needs, or change `kind`.",
+            f"{wanted}; here there are {len(hooks)}: {', '.join(hooks)}.",
+            "Give --hook once for each, or another --kind: transcoder for two hooks, crosscoder for two or more.",
         )
-    every = list(range(count))
-    return ([0], [1]) if config.kind == "transcoder" else (every, every)
+    every = list(range(len(hooks)))
+    return ([0], [1]) if kind == "transcoder" else (every, every)
 
 
 def _same_run(config: Config, state: dict[str, Any], data: str, path: Path) -> None:

@@ -183,6 +183,10 @@ def test_transcoders_and_crosscoders_are_trained_and_evaluated(place, kind, hook
         (["--architecture", "topp"], "Did you mean topk"),
         (["--set", "aux"], "is not an assignment"),
         (["--set", "auxk=3"], "has no setting 'auxk'"),
+        (["--set", "warmup=0.1"], "Did you mean warm_up?"),
+        (["--set", "aux_k=some"], "aux_k = 'some' cannot be."),
+        (["--sparsity", "3"], "Here L0 is set with k."),
+        (["--architecture", "gated"], "Here L0 is set with sparsity."),
         (["--k", "33"], "k = 33 of 32 latents"),
         (["--hook", "blocks.1.hook_resid_past"], "hook_resid_past"),
         (["--batch", "5000", "--tokens", "5000"], "A batch has 5,000 rows"),
@@ -202,6 +206,13 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_read(place, monk
     monkeypatch.setattr(run, "stores", read)
     assert invoke(*arguments(place, "early", "--k", "33")).exit_code == 2
     assert not (place / "early").exists()
+
+
+def test_hooks_that_do_not_fit_the_kind_are_refused_before_anything_is_read(place, monkeypatch):
+    monkeypatch.setattr(run, "stores", lambda *arguments: pytest.fail("it should not have come to this"))
+    for more in (["--hook", "blocks.0.hook_resid_post"], ["--kind", "transcoder"], ["--kind", "crosscoder"]):
+        result = invoke(*arguments(place, "misfit", *more))
+        assert result.exit_code == 2 and "--hook once for each" in result.output
 
 
 def test_what_is_no_run_cannot_be_evaluated(tmp_path):

@@ -208,6 +208,10 @@ def test_matryoshka_loss_by_hand():
     assert float(result.error) == 0
 
 
+def test_jumprelu_has_another_penalty_with_a_target():
+    assert [JumpReLU(4, 8, **given).sparsity for given in ({}, {"target_l0": 2.0}, {"sparsity": 3.0})] == [0.01, 1, 3]
+
+
 def test_jumprelu_losses_by_hand():
     """θ = 1: of (3, 0.5) the second stays silent. Error 0.25, L0 = 1; with a target of 4, (1/4 - 1)² = 9/16."""
     for settings, penalty in (({}, 1.0), ({"target_l0": 4.0}, 9 / 16)):
@@ -345,6 +349,24 @@ def test_units_do_not_change_a_loss(kind):
     assert torch.equal(two.fired, one.fired)
     if kind is JumpReLU:
         assert doubled.bandwidth == 2 * coder.bandwidth
+
+
+@pytest.mark.parametrize("kind", [ReLU, Gated, JumpReLU])
+@pytest.mark.parametrize("n_latents", [10, 640])
+def test_a_new_coder_is_no_worse_than_nothing(kind, n_latents):
+    """Before the first step the error is not far above the variance, which a y_hat of 0 would leave, in any size."""
+    coder = kind(20, n_latents, variance=20.0, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(500, 20, generator=torch.Generator().manual_seed(1))
+    assert coder.step(x).losses["reconstruction"].item() < 1.5
+
+
+@pytest.mark.parametrize("kind", [ReLU, Gated, JumpReLU])
+def test_a_share_of_the_penalty(kind):
+    coder = random_coder(kind)
+    x = torch.randn(50, 12, generator=torch.Generator().manual_seed(4))
+    whole = numbers(coder.step(x))
+    coder.penalty_share = 0.25
+    assert numbers(coder.step(x)) == pytest.approx(whole | {"sparsity": whole["sparsity"] / 4})
 
 
 @pytest.mark.parametrize("kind", ALL)

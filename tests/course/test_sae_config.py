@@ -56,9 +56,18 @@ def test_learning_rate_by_hand():
 
 
 def test_the_usual_learning_rate_falls_with_the_root_of_the_size():
-    for architecture, rate in (("topk", 8e-4), ("matryoshka", 8e-4), ("relu", 2e-4), ("jumprelu", 2e-4)):
-        assert Config(architecture, n_latents=2**14).peak_learning_rate == pytest.approx(rate)
-        assert Config(architecture, n_latents=2**12).peak_learning_rate == pytest.approx(2 * rate)
+    assert Config(n_latents=2**14).peak_learning_rate == pytest.approx(8e-4)
+    assert Config(n_latents=2**12).peak_learning_rate == pytest.approx(2 * 8e-4)
+    assert Config(n_latents=2**12, learning_rate=0.3).peak_learning_rate == 0.3
+
+
+def test_the_penalty_rises_to_its_full_weight():
+    shares = [Config(tokens=100, batch=1, penalty_warm_up=0.1).penalty_share_at(step) for step in range(100)]
+    assert shares[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert shares[9:] == [1.0] * 91
+    assert Config(tokens=100, batch=1, penalty_warm_up=0).penalty_share_at(0) == 1
+    with pytest.raises(RefractError, match="penalty_warm_up"):
+        Config(penalty_warm_up=2)
 
 
 def test_every_field_has_a_type_that_is_checked():

@@ -213,8 +213,19 @@ def test_transcoders_and_crosscoders(tmp_path):
     both.run()
     assert both.coder.d_in == 2 * D and both.coder.d_out is None
     assert both.curve[-1]["held_out_fve"] > 0.7
-    with pytest.raises(RefractError, match="needs one hook; this store has 2: before, after"):
+    with pytest.raises(RefractError, match="An autoencoder needs one hook; here there are 2: before, after"):
         Trainer(CONFIG, pair, tmp_path / "none")
+
+
+def test_a_penalty_rises_during_the_run(store, tmp_path):
+    """Ten steps, of which the first five have 1/5 to 5/5 of it."""
+    config = changed(architecture="relu", settings={"sparsity": 0.4}, tokens=10 * 256, penalty_warm_up=0.5)
+    trainer = Trainer(config, store, tmp_path)
+    shares = []
+    make_step = trainer._step
+    trainer._step = lambda batch: (make_step(batch), shares.append(trainer.coder.penalty_share))[0]  # type: ignore
+    trainer.run()
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, *[1.0] * 6])
 
 
 def test_batches_that_cannot_be(store, tmp_path):
