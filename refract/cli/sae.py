@@ -16,7 +16,11 @@ app = typer.Typer(
 Model = Annotated[str, typer.Option(help="smollm2, course, a folder in Hugging Face format, or a name on the Hub.")]
 Hooks = Annotated[
     list[str] | None,
-    typer.Option("--hook", help="The hook point; give it twice or more for a transcoder or a crosscoder."),
+    typer.Option(
+        "--hook",
+        help="The hook point. A transcoder has two: where it reads, such as blocks.2.mlp.hook_in, and what it "
+        "predicts, such as blocks.2.hook_mlp_out. A crosscoder has two or more.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; the fastest at hand unless given.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores unless given.")]
@@ -115,6 +119,9 @@ def evaluate(  # noqa: PLR0917
     model: Annotated[str | None, typer.Option(help="The model; the one it was trained on unless given.")] = None,
     top: Annotated[int, typer.Option(help="Show the top contexts of so many latents, drawn at random.")] = 0,
     seed: Annotated[int, typer.Option(help="Which latents are drawn.")] = 0,
+    latent: Annotated[
+        list[int] | None, typer.Option(help="Show the top contexts of this latent; may be given more than once.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table and the numbers into this folder.")] = None,
     device: Device = None,
     threads: Threads = None,
@@ -123,7 +130,17 @@ def evaluate(  # noqa: PLR0917
     from refract.sae import run
 
     typer.echo(
-        run.evaluate(coder, contexts=contexts, model=model, top=top, seed=seed, out=out, device=device, threads=threads)
+        run.evaluate(
+            coder,
+            contexts=contexts,
+            model=model,
+            top=top,
+            seed=seed,
+            latents=latent or (),
+            out=out,
+            device=device,
+            threads=threads,
+        )
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -330,25 +330,33 @@ def evaluate(
     model: str | None = None,
     top: int = 0,
     seed: int = 0,
+    latents: Sequence[int] = (),
     out: Path | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> str:
-    """The table of a coder's metrics on held-out text; with ``top``, also contexts of latents drawn at random."""
+    """The table of a coder's metrics on held-out text, and the top contexts of some latents.
+
+    These are ``latents``, and with ``top`` so many more, drawn at random.
+    """
     from refract import models
     from refract.sae.evaluate import evaluate as measure
 
     if threads is not None:
         torch.set_num_threads(threads)
     done = finished(folder, model)
+    if missing := [latent for latent in latents if not 0 <= latent < done.coder.n_latents]:
+        raise RefractError(
+            f"The coder has no latent {missing[0]}.", f"They are numbered from 0 to {done.coder.n_latents - 1}."
+        )
     language_model = models.load(done.source.model, device=device)
     held_out = _first(packed(done.source, "held-out", language_model), contexts)
     reads, writes = done.hooks
     mean = done.mean if done.mean is not None else _mean(done.source, language_model)
     report = measure(done.coder, language_model, reads, held_out, mean=mean, output=writes, on_progress=bars())
     text = report.table()
-    if top:
-        text += "\n\n" + _drawn(done, language_model, held_out, top, seed)
+    if latents or top:
+        text += "\n\n" + _shown(done, language_model, held_out, latents=latents, more=top, seed=seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         atomic.write_text(out / "metrics.json", report.to_json())
@@ -356,16 +364,24 @@ def evaluate(
     return text
 
 
-def _drawn(done: Finished, model: TransformerBridge, contexts: list[Contexts], count: int, seed: int) -> str:
-    """The first latents of a random order that fire in these contexts at all, and the tokens on which they do most."""
+def _shown(
+    done: Finished,
+    model: TransformerBridge,
+    contexts: list[Contexts],
+    *,
+    latents: Sequence[int],
+    more: int,
+    seed: int,
+) -> str:
+    """The tokens on which latents fire most: of these, and of the first of a random order that fire here at all."""
     from refract.sae.examples import top_contexts
 
-    order = torch.randperm(done.coder.n_latents, generator=torch.Generator().manual_seed(seed))[: 20 * count].tolist()
-    examples = top_contexts(done.coder, model, done.hooks[0], contexts, order, n=5, around=8, on_progress=bars())
-    shown = [latent for latent in order if examples[latent]][:count]
+    order = torch.randperm(done.coder.n_latents, generator=torch.Generator().manual_seed(seed))[: 20 * more].tolist()
+    asked = [*latents, *order]
+    examples = top_contexts(done.coder, model, done.hooks[0], contexts, asked, n=5, around=8, on_progress=bars())
     lines = []
-    for latent in shown:
-        lines.append(f"latent {latent}")
+    for latent in [*latents, *[latent for latent in order if examples[latent]][:more]]:
+        lines.append(f"latent {latent}" + ("" if examples[latent] else ": silent in these contexts"))
         for each in examples[latent]:
             lines.append(f"  {each.activation:7.2f}  {' '.join(each.text().split())}")
     return "\n".join(lines)

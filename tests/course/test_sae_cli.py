@@ -138,6 +138,16 @@ def test_evaluate_prints_the_table(trained):
         assert words in result.output
 
 
+def test_evaluate_shows_the_latents_that_are_asked_for_and_others(trained):
+    shown = ["sae", "evaluate", str(trained[0]), "--contexts", "4", "--latent", "7", "--latent", "3"]
+    output = invoke(*shown, "--top", "2").output
+    found = [int(number) for number in re.findall(r"^latent (\d+)", output, re.MULTILINE)]
+    assert found[:2] == [7, 3] and len(found) == 4
+    assert re.findall(r"^latent (\d+)", invoke(*shown).output, re.MULTILINE) == ["7", "3"]
+    result = invoke(*shown, "--latent", "32")
+    assert result.exit_code == 2 and "numbered from 0 to 31" in result.output
+
+
 def test_contexts_come_from_everywhere():
     """The first of them are not those of the first document; none is lost or doubled; a seed gives one order."""
     import torch
