@@ -53,7 +53,7 @@ def train(  # noqa: PLR0917
         float | None,
         typer.Option(
             help="The penalty's weight, for the others: 0.4 unless given for relu and gated, 0.01 for jumprelu (1 with "
-            "--set target_l0=...). Twice as much of it, about half as many active latents (L0)."
+            "--set target_l0=...). More of it, fewer active latents (L0)."
         ),
     ] = None,
     tokens: Annotated[
@@ -62,7 +62,7 @@ def train(  # noqa: PLR0917
     batch: Annotated[int | None, typer.Option(help="Activations in a step; 2,048 unless given.")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Its largest value; unless given it depends on the architecture and the number of latents."),
+        typer.Option(help="Its largest value; unless given 8e-4 / √(latents / 16,384)."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the first weights and the order of the data; 0 unless given.")

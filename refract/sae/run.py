@@ -377,8 +377,9 @@ def _shown(
     from refract.sae.examples import top_contexts
 
     order = torch.randperm(done.coder.n_latents, generator=torch.Generator().manual_seed(seed))[: 20 * more].tolist()
-    asked = [*latents, *order]
-    examples = top_contexts(done.coder, model, done.hooks[0], contexts, asked, n=5, around=8, on_progress=bars())
+    order = [latent for latent in order if latent not in latents]
+    both = [*latents, *order]
+    examples = top_contexts(done.coder, model, done.hooks[0], contexts, both, n=5, around=8, on_progress=bars())
     lines = []
     for latent in [*latents, *[latent for latent in order if examples[latent]][:more]]:
         lines.append(f"latent {latent}" + ("" if examples[latent] else ": silent in these contexts"))

@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+OfBatch = tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]
+"""The largest numbers of a whole batch: values, rows (ascending) and latents."""
+
 WIDER = 4
 """How many times k of a row's largest are looked at first when a batch shares its k."""
 
@@ -49,7 +52,7 @@ def top_k(
 
 def batch_top_k(
     largest: Callable[[int], tuple[Float[Tensor, "batch width"], Int[Tensor, "batch width"]]], k: int, n_latents: int
-) -> tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]:
+) -> OfBatch:
     """The k · batch largest numbers of a whole batch: values, rows (ascending) and latents.
 
     ``largest(width)`` gives the largest of every row and their places, as ``top_k`` does. First the 4 k largest of
@@ -66,9 +69,7 @@ def batch_top_k(
         width = min(2 * width, n_latents)
 
 
-def batch_top_k_at_once(
-    pre: Float[Tensor, "batch latent"], k: int
-) -> tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]:
+def batch_top_k_at_once(pre: Float[Tensor, "batch latent"], k: int) -> OfBatch:
     """The same from all numbers at once, which a GPU does without telling the host anything."""
     places = pre.flatten().topk(k * len(pre), sorted=False).indices.sort().values
     return pre.flatten()[places], places // pre.shape[1], places % pre.shape[1]

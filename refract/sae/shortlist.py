@@ -19,14 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refract.sae.rough import Product
-from refract.sae.selection import batch_top_k, batch_top_k_at_once, top_k
+from refract.sae.selection import OfBatch, batch_top_k, batch_top_k_at_once, top_k
 from refract.sae.sparse import Active
 
 Largest = tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]
 """The largest pre-activations of every example, and which latents they are, in no particular order."""
-
-OfBatch = tuple[Float[Tensor, "active"], Int[Tensor, "active"], Int[Tensor, "active"]]
-"""The largest pre-activations of a batch: values, examples (ascending) and latents."""
 
 
 class Computed:

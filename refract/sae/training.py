@@ -256,7 +256,7 @@ class Trainer:
         if not path.exists():
             return False
         tensors, state = checkpoint.load(path)
-        _same_run(self.config, state, self.store.fingerprint, path)
+        _same_run(self.config, self.coder, state, self.store.fingerprint, path)
         coder = {name.removeprefix("coder."): value for name, value in tensors.items() if name.startswith("coder.")}
         self.coder.load_state_dict(coder)
         checkpoint.restore_optimizer(self.optimizer, dict(self.coder.named_parameters()), tensors)
@@ -330,12 +330,13 @@ def read_and_reconstructed(kind: str, hooks: Sequence[str]) -> tuple[list[int], 
     return ([0], [1]) if kind == "transcoder" else (every, every)
 
 
-def _same_run(config: Config, state: dict[str, Any], data: str, path: Path) -> None:
+def _same_run(config: Config, coder: SparseCoder, state: dict[str, Any], data: str, path: Path) -> None:
     """Raise unless a checkpoint is of this run: what decides its bits must be as it was."""
-    before, now = state["config"] | {"data": state["data"]}, config.to_dict() | {"data": data}
-    free = "checkpoint_every"
-    before = Config().to_dict() | before  # a setting that is younger than the checkpoint
-    differ = [name for name in now if name != free and json.dumps(before.get(name)) != json.dumps(now[name])]
+    # What was not given may have another usual value by now, so the coder's settings count as they are.
+    before = Config().to_dict() | state["config"] | state["coder"] | {"data": state["data"]}
+    now = config.to_dict() | coder.settings | {"data": data}
+    free = {"checkpoint_every", "settings"}
+    differ = [name for name in now if name not in free and json.dumps(before.get(name)) != json.dumps(now[name])]
     if differ:
         told = "; ".join(f"{name} was {before.get(name)}, is {now[name]}" for name in differ)
         raise RefractError(

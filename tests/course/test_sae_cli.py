@@ -144,6 +144,8 @@ def test_evaluate_shows_the_latents_that_are_asked_for_and_others(trained):
     found = [int(number) for number in re.findall(r"^latent (\d+)", output, re.MULTILINE)]
     assert found[:2] == [7, 3] and len(found) == 4
     assert re.findall(r"^latent (\d+)", invoke(*shown).output, re.MULTILINE) == ["7", "3"]
+    again = invoke(*shown, "--top", "2", "--latent", str(found[2])).output  # one that would be drawn as well
+    assert len(set(re.findall(r"^latent (\d+)", again, re.MULTILINE))) == 5
     result = invoke(*shown, "--latent", "32")
     assert result.exit_code == 2 and "numbered from 0 to 31" in result.output
 

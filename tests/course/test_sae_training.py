@@ -14,6 +14,7 @@ import torch
 from refract.errors import RefractError
 from refract.sae import architectures, precision, rough, topk
 from refract.sae.activations import own
+from refract.sae.batch_topk import BatchTopK
 from refract.sae.config import Config
 from refract.sae.group import device_of_this_process
 from refract.sae.sparse import Active
@@ -152,8 +153,20 @@ def test_a_checkpoint_of_another_run_is_refused(store, held_out, tmp_path):
     Trainer(changed(tokens=10 * 256), store, tmp_path).run()
     with pytest.raises(RefractError, match=r"learning_rate was 0\.003, is 0\.1"):
         Trainer(changed(tokens=10 * 256, learning_rate=0.1), store, tmp_path).resume()
+    with pytest.raises(RefractError, match=r"settings: k was 3, is 4\."):
+        Trainer(changed(tokens=10 * 256, settings={"k": 4, "aux_k": 8}), store, tmp_path).resume()
     with pytest.raises(RefractError, match=r"data was [0-9a-f]{64}"):
         Trainer(changed(tokens=10 * 256), held_out, tmp_path).resume()
+
+
+def test_a_run_whose_usual_settings_have_changed_since_is_not_continued(store, tmp_path, monkeypatch):
+    """Nothing was given for the threshold's decay, and what it is unless given has become another number."""
+    config = changed(architecture="batch_topk", settings={"k": 3}, tokens=10 * 256)
+    Trainer(config, store, tmp_path).run()
+    usual = (BatchTopK.__init__.__kwdefaults__ or {}) | {"threshold_decay": 0.5}
+    monkeypatch.setattr(BatchTopK.__init__, "__kwdefaults__", usual)
+    with pytest.raises(RefractError, match=r"threshold_decay was 0\.99, is 0\.5"):
+        Trainer(config, store, tmp_path).resume()
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(store, tmp_path):
