@@ -42,7 +42,7 @@ def make(
     kind = ARCHITECTURES[architecture]
     known = settings_of(architecture)
     for name, value in (settings or {}).items():
-        if name not in known:
+        if name not in (*known, "d_out"):  # a transcoder's, from the hooks
             other = _INSTEAD.get(name)
             hint = (
                 f"Here L0 is set with {other}. " if other in known else names.suggestion(name, [*known, *config.NAMES])
@@ -59,5 +59,5 @@ def settings_of(architecture: str) -> list[str]:
     """The names of the settings that an architecture takes, its own first."""
     kind = ARCHITECTURES[architecture]
     found = [name for cls in kind.__mro__ if issubclass(cls, SparseCoder) for name in inspect.signature(cls).parameters]
-    others = ("d_in", "n_latents", "generator", "top_k", "common")
+    others = ("d_in", "d_out", "n_latents", "generator", "top_k", "common")
     return [name for name in dict.fromkeys(found) if name not in others]

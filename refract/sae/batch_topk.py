@@ -70,6 +70,8 @@ class Matryoshka(BatchTopK):
     ) -> None:
         """``prefixes``: their ends, as shares of the dictionary, ascending, the last one 1."""
         super().__init__(d_in, n_latents, **top_k)
+        if self.multi:
+            raise RefractError("Matryoshka has no Multi-TopK.", "Leave `multi` out; its prefixes serve the same end.")
         self.prefixes = tuple(prefixes)
         self.ends = [round(share * n_latents) for share in self.prefixes]
         if not self.ends or sorted(set(self.ends)) != self.ends or self.ends[0] < 1 or self.ends[-1] != n_latents:

@@ -62,6 +62,7 @@ class Config:
         _require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
         _require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(self.clip is None or self.clip > 0, "clip", self.clip, "above 0, or left out")
+        _require("d_out" not in self.settings, "d_out", self.settings.get("d_out"), "left out: the hooks decide it")
         _require(self.tokens >= self.batch, "tokens", self.tokens, f"at least one batch ({self.batch:,})")
 
     @property

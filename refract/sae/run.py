@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from refract import atomic, cache
+from refract import atomic, cache, names
 from refract.errors import RefractError
 from refract.sae import architectures, checkpoint, curve, saelens
 from refract.sae.activations import Store, bars, harvest, stream
@@ -54,7 +54,8 @@ class Source:
             if self.model not in USUAL_HOOKS:
                 raise RefractError(
                     f"At which hook point of {self.model} should activations be harvested?",
-                    "Say it with --hook, for example --hook blocks.6.hook_resid_post.",
+                    f"{names.suggestion(self.model, USUAL_HOOKS)}Say it with --hook, for example "
+                    "--hook blocks.6.hook_resid_post.",
                 )
             object.__setattr__(self, "hooks", (USUAL_HOOKS[self.model],))
 
@@ -221,6 +222,8 @@ def _finish(trainer: Trainer, source: Source, out: Path) -> None:
     last = trainer.curve[-1]
     numbers = ", with products in bf16" if trainer.numbers == "bf16" else ""
     print(f"{int(last['tokens']):,} tokens in {last['seconds']:,.0f} s{numbers}; {curve.line(last)}.")
+    for remark in curve.remarks(last, getattr(trainer.coder, "target_l0", None)):
+        print(remark)
     print(f"{where} The curve: {out / 'curve.html'}.")
     kept = trainer.store.folder.parent
     size = sum(file.stat().st_size for file in kept.rglob("*") if file.is_file())
@@ -236,6 +239,7 @@ class Finished:
     """A coder in the model's own units, and what it takes to use it."""
 
     coder: SparseCoder
+    """Its parameters are as they are used, without gradients; ``coder.requires_grad_()`` lets them learn again."""
     source: Source
     mean: Tensor | None
     """Of the activations that it was trained to reconstruct; not known of a coder from elsewhere."""
@@ -257,7 +261,7 @@ def finished(folder: Path | str, model: str | None = None) -> Finished:
             normalisations = [Normalisation.joined(normalisations)]
         source = _source(folder)
         return Finished(
-            fold(coder, *normalisations),
+            fold(coder, *normalisations).requires_grad_(False),
             dataclasses.replace(source, model=model or source.model),
             normalisations[-1].mean,
         )
@@ -279,7 +283,7 @@ def finished(folder: Path | str, model: str | None = None) -> Finished:
             )
         source = Source(model=name, hooks=(hook,), n_ctx=metadata.get("context_size") or 128)
     mean = torch.tensor(told["mean"]) if "mean" in told else None
-    return Finished(coder, dataclasses.replace(source, model=model or source.model), mean)
+    return Finished(coder.requires_grad_(False), dataclasses.replace(source, model=model or source.model), mean)
 
 
 def newest(run: Path) -> tuple[SparseCoder, list[Normalisation], dict[str, Any]]:

@@ -180,7 +180,7 @@ class Trainer:
         best = 1 - max((each["fve"] for each in self.curve), default=0.0)
         warm = self.done > 2 * config.warm_up * config.steps
         if not all(map(_finite, point.values())):
-            raise RefractError(f"The loss is not finite any more {at}.", f"{kept}Lower {rate}, or set clip = 1.")
+            raise RefractError(f"The loss is not finite any more {at}.", f"{kept}Lower {rate}, or give --set clip=1.")
         if point["l0"] == 0:
             raise RefractError(
                 f"The run has collapsed: since step {self.done - config.log_every:,} no latent was active ({at}).",
@@ -194,7 +194,7 @@ class Trainer:
         if warm and error > 2 and error > 3 * best:  # a model that always answers with the mean has an error of 1
             raise RefractError(
                 f"The run diverges: {at} the error is {error:.1f} times the variance.",
-                f"{kept}Lower {rate}, or set clip = 1.",
+                f"{kept}Lower {rate}, or give --set clip=1.",
             )
 
     @torch.no_grad()

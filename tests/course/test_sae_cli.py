@@ -79,6 +79,8 @@ def test_the_saved_coder_is_the_trained_one_in_the_models_units(trained, place):
     folder, _ = trained
     coder, normalisations, _ = run.newest(folder)
     saved, _ = saelens.load(folder / "coder")
+    for place_of in (folder, folder / "coder"):  # what is made with a finished coder can go into numpy at once
+        assert not run.finished(place_of).coder(torch.zeros(1, coder.d_in)).requires_grad
     source = run.Source(
         model=str(place / "model"), hooks=(HOOK,), rows=2000, held_out_rows=300, n_ctx=16, dataset=str(place / "text")
     )
@@ -225,6 +227,11 @@ def test_hooks_that_do_not_fit_the_kind_are_refused_before_anything_is_read(plac
     for more in (["--hook", "blocks.0.hook_resid_post"], ["--kind", "transcoder"], ["--kind", "crosscoder"]):
         result = invoke(*arguments(place, "misfit", *more))
         assert result.exit_code == 2 and "--hook once for each" in result.output
+
+
+def test_a_misspelt_model_without_a_hook_is_told_which_was_meant(tmp_path):
+    result = invoke("sae", "train", "--model", "cours", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2 and "Did you mean course?" in result.output and "--hook" in result.output
 
 
 def test_what_is_no_run_cannot_be_evaluated(tmp_path):

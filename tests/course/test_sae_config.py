@@ -1,9 +1,13 @@
 """A run's settings: from files and flags, what is refused, and the learning rate's course."""
 
 import dataclasses
+import inspect
+import json
+import re
 
 import pytest
 
+from refract import paths
 from refract.errors import RefractError
 from refract.sae import architectures, config
 from refract.sae.config import Config
@@ -83,4 +87,49 @@ def test_architectures_by_name():
     with pytest.raises(RefractError, match="no setting 'aux'"):
         architectures.make("topk", 4, 8, {"aux": 3})
     assert architectures.settings_of("matryoshka")[:2] == ["prefixes", "threshold_decay"]
-    assert architectures.settings_of("relu") == ["sparsity", "d_out", "variance"]
+    assert architectures.settings_of("relu") == ["sparsity", "variance"]
+
+
+def documented() -> list[list[str]]:
+    """The rows of the tables in the page on settings, cell by cell."""
+    page = (paths.root() / "refract" / "sae" / "README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:3] == "| `"]
+    assert len(rows) > 20
+    return rows
+
+
+def test_the_page_on_settings_has_every_setting_of_a_run_and_what_it_is_unless_given():
+    told = {row[0].strip("`"): row[1] for row in documented() if len(row) == 3}
+    fields = {field.name: field.default for field in dataclasses.fields(Config) if field.name != "settings"}
+    assert set(told) == set(fields)
+    for name, default in fields.items():
+        if default is not None:
+            assert told[name] == f"`{default if isinstance(default, str) else json.dumps(default)}`", name
+
+
+def test_the_page_on_settings_has_every_setting_of_every_architecture():
+    everything = " ".join(f"`{architecture}`" for architecture in architectures.ARCHITECTURES)
+    told = [
+        ({*re.findall(r"`(\w+)`", row[1].replace("all", everything))}, row[0].strip("`"), row[2])
+        for row in documented()
+        if len(row) == 4
+    ]
+    for architecture, kind in architectures.ARCHITECTURES.items():
+        defaults = {
+            name: parameter.default
+            for cls in reversed(kind.__mro__)
+            if hasattr(cls, "step")
+            for name, parameter in inspect.signature(cls).parameters.items()
+        }
+        known = {*architectures.settings_of(architecture)} - ({"multi"} if architecture == "matryoshka" else set())
+        assert {name for kinds, name, _ in told if architecture in kinds} == known
+        for kinds, name, default in told:
+            if architecture in kinds and defaults[name] is not None and name != "variance":
+                assert default == f"`{json.dumps(defaults[name])}`", (architecture, name)
+
+
+def test_what_the_hooks_decide_cannot_be_set():
+    with pytest.raises(RefractError, match="the hooks decide it"):
+        Config(settings={"d_out": 3})
+    with pytest.raises(RefractError, match="no Multi-TopK"):
+        architectures.make("matryoshka", 4, 16, {"k": 2, "multi": 2})
