@@ -64,6 +64,7 @@ def test_one_loss_is_one_line_and_no_legend():
     assert [line.name for line in drawn.data if line.yaxis == "y"] == ["loss"]
     assert not any(line.showlegend for line in drawn.data)
     assert drawn.layout.yaxis4.range == (0, 0.01)
+    assert curve.figure([POINT | {"l0": 0.0}]).data  # nothing to place an axis of powers of ten by
     assert curve.figure([POINT | {"dead": 0.5}]).layout.yaxis4.range[1] > 0.5
 
 

@@ -20,7 +20,7 @@ import torch
 from refract import hardware
 from refract.sae import checkpoint, precision
 from refract.sae.activations import Store
-from refract.sae.coder import SparseCoder
+from refract.sae.coder import SparseCoder, Step
 from refract.sae.config import Config
 from refract.sae.gated import Gated
 from refract.sae.jumprelu import JumpReLU
@@ -139,6 +139,18 @@ def test_a_resumed_run_keeps_its_numbers_and_its_bits(store, tmp_path):
 
 def test_fp32_stays_where_the_loss_does_not_agree():
     assert elsewhere("where_rounding_is_all_the_error") == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize(("factor", "numbers"), [(0.5, "fp32"), (0.995, "bf16"), (1.005, "bf16"), (2.0, "fp32")])
+def test_a_loss_that_is_too_small_does_not_agree_either(factor, numbers, fast_bf16, monkeypatch):
+    class Off(ReLU):
+        losses = iter((1.0, factor))  # in fp32, and then in bf16
+
+        def step(self, x, y=None, dead=None):
+            return Step({"all": torch.tensor(next(self.losses))}, torch.tensor(0.0), torch.zeros(64))
+
+    monkeypatch.setattr(precision, "products_in", lambda *_: contextlib.nullcontext())
+    assert precision.best_numbers(Off(8, 64), torch.randn(16, 8)) == numbers
 
 
 @pytest.mark.parametrize("kind", [TopK, JumpReLU])

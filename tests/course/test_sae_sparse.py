@@ -29,6 +29,15 @@ def test_top_k_is_what_sorting_gives(batch, latents, k):
     assert all(len(row.unique()) == k for row in indices)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_top_k_in_other_numbers(dtype):
+    """NumPy, which does the work in fp32, has no bf16."""
+    pre = torch.randn(9, 1024, generator=torch.Generator().manual_seed(0)).to(dtype)
+    values, indices = top_k(pre, 8)
+    assert torch.equal(values.sort(dim=-1).values, pre.sort(dim=-1).values[:, -8:])
+    assert torch.equal(pre.gather(1, indices), values)
+
+
 def test_top_k_of_neighbours_in_one_group():
     """All k largest numbers in one group, where the maxima of the other groups say little."""
     pre = torch.zeros(2, 1024)
@@ -51,13 +60,14 @@ def test_batch_top_k_is_what_sorting_gives(batch, latents, k):
     assert len(set(zip(rows.tolist(), places.tolist(), strict=True))) == k * batch
 
 
-def test_batch_top_k_when_one_row_has_nearly_all():
+@pytest.mark.parametrize(("batch", "latents"), [(16, 2048), (5, 50)])  # 50: twice the first width is more than all
+def test_batch_top_k_when_one_row_has_nearly_all(batch, latents):
     """One example has more large numbers than the first look at it would find."""
-    pre = torch.randn(16, 2048, generator=torch.Generator().manual_seed(0))
+    pre = torch.randn(batch, latents, generator=torch.Generator().manual_seed(0))
     pre[3] += 100
-    values, rows, _ = batch_top_k(partial(top_k, pre), 8, 2048)
+    values, rows, _ = batch_top_k(partial(top_k, pre), 8, latents)
     assert (rows == 3).all()
-    assert torch.equal(values.sort().values, pre[3].sort().values[-128:])
+    assert torch.equal(values.sort().values, pre[3].sort().values[-8 * batch :])
 
 
 @pytest.mark.parametrize(("batch", "latents", "k"), [(8, 32, 2), (4, 10, 10)])
