@@ -84,7 +84,7 @@ class JumpReLU(SparseCoder):
         bandwidth: float | None = None,
         **common: Any,
     ) -> None:
-        """``sparsity`` is λ: 0.01 unless given, 1 with a target.
+        """``sparsity`` is λ: 0.003 unless given, 1 with a target.
 
         ``bandwidth`` is ε, and what the thresholds begin with: 0.03 √variance unless given. The paper has 0.001, in far
         longer runs; in one of some hundred steps, thresholds that begin there hardly move (benchmarks/README.md).
@@ -92,7 +92,7 @@ class JumpReLU(SparseCoder):
         super().__init__(d_in, n_latents, **common)
         self.begin_with_all_latents()
         self.target_l0 = target_l0
-        self.sparsity = sparsity if sparsity is not None else 0.01 if target_l0 is None else 1.0
+        self.sparsity = sparsity if sparsity is not None else 0.003 if target_l0 is None else 1.0
         self.bandwidth = 0.03 * self.variance**0.5 if bandwidth is None else bandwidth
         # Its logarithm is what learns, so that a threshold stays above 0.
         self.log_threshold = nn.Parameter(torch.full((n_latents,), self.bandwidth).log())

@@ -19,7 +19,7 @@ class ReLU(SparseCoder):
 
     architecture = "relu"
 
-    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.4, **common: Any) -> None:
+    def __init__(self, d_in: int, n_latents: int, *, sparsity: float = 0.2, **common: Any) -> None:
         """``sparsity`` is λ."""
         super().__init__(d_in, n_latents, **common)
         self.begin_with_all_latents()

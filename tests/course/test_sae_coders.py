@@ -209,7 +209,7 @@ def test_matryoshka_loss_by_hand():
 
 
 def test_jumprelu_has_another_penalty_with_a_target():
-    assert [JumpReLU(4, 8, **given).sparsity for given in ({}, {"target_l0": 2.0}, {"sparsity": 3.0})] == [0.01, 1, 3]
+    assert [JumpReLU(4, 8, **given).sparsity for given in ({}, {"target_l0": 2.0}, {"sparsity": 3.0})] == [0.003, 1, 3]
 
 
 def test_jumprelu_losses_by_hand():

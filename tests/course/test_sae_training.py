@@ -78,6 +78,8 @@ def test_it_explains_held_out_rows_and_keeps_a_curve(store, held_out, tmp_path):
     assert not coder.training
     curve = json.loads((tmp_path / CURVE).read_text())
     assert [point["step"] for point in curve] == list(range(5, 401, 5))
+    # Of the step that a point is about, and not of the next.
+    assert curve[-1]["learning_rate"] == trainer.config.learning_rate_at(399) > 0
     assert curve[-1]["held_out_fve"] > 0.8 > curve[0]["fve"]
     assert curve[-1]["l0"] == pytest.approx(3, abs=0.3)
     # The curve's number is the coder's, computed again from the store's rows.
@@ -178,6 +180,41 @@ def test_a_damaged_checkpoint_is_refused_by_name(store, tmp_path):
     assert not Trainer(CONFIG, store, tmp_path / "nothing").resume()
 
 
+def test_a_resumed_run_goes_on_counting_its_time(store, tmp_path):
+    Trainer(CONFIG, store, tmp_path).run(lambda point: None)
+    again = Trainer(changed(tokens=40 * 256), store, tmp_path)
+    assert again.resume()
+    again.done, again.seconds, again.curve = 20, 1000.0, []
+    again.run()
+    assert 1000 < again.curve[-1]["seconds"] < 1100
+
+
+@pytest.mark.parametrize(("dead_after", "dead"), [(1024, 1 / 48), (1025, 0)])
+def test_a_latent_is_dead_after_so_many_silent_rows(store, tmp_path, dead_after, dead):
+    """After 4 batches of 256, one latent has been silent for 1,024."""
+    settings = {"k": 48, "aux_k": 0}  # all others are active somewhere
+    config = changed(tokens=4 * 256, log_every=4, dead_after=dead_after, settings=settings)
+    trainer = Trainer(config, store, tmp_path)
+    with torch.no_grad():
+        trainer.coder.b_enc[5] = -1e6
+    trainer.run()
+    assert trainer.curve[-1]["dead"] == pytest.approx(dead)
+
+
+def test_a_direction_is_not_asked_to_change_its_length(store, tmp_path, monkeypatch):
+    """The optimizer sees gradients at right angles to the rows of W_dec, all of which have a length of 1."""
+    trainer, along = Trainer(changed(tokens=10 * 256), store, tmp_path), []
+
+    def watched(*given, step=trainer.optimizer.step):
+        W_dec = trainer.coder.W_dec
+        along.append(float((W_dec.grad * W_dec).sum(dim=1).abs().max() / W_dec.grad.norm(dim=1).max()))
+        return step(*given)
+
+    monkeypatch.setattr(trainer.optimizer, "step", watched)
+    trainer.run()
+    assert len(along) == 10 and max(along) < 1e-5
+
+
 def test_auxk_revives_dead_latents(store, tmp_path):
     """Latents that point away from the data never fire; AuxK turns them round, and without it they stay dead."""
     dead = {}
@@ -211,6 +248,24 @@ def test_a_run_that_goes_wrong_is_stopped(store, tmp_path, settings, break_it, w
         break_it(trainer.coder)
     with pytest.raises(RefractError, match=words):
         trainer.run()
+
+
+@pytest.mark.parametrize(
+    ("done", "fve", "best", "stops"),
+    [
+        (41, -3.0, None, True),
+        (40, -3.0, None, False),  # twice the warm-up is not over
+        (41, -1.5, None, False),  # 2.5 times the variance, and not three times the best so far, which is 1
+        (41, -1.5, 0.9, True),
+        (41, -0.9, 0.9, False),  # less than twice what the mean would do
+        (41, -3.0, -0.5, False),
+    ],
+)
+def test_what_counts_as_divergence(store, tmp_path, done, fve, best, stops):
+    trainer = Trainer(changed(tokens=1000 * 256), store, tmp_path)  # 20 steps of warm-up
+    trainer.done, trainer.curve = done, [] if best is None else [{"fve": best}]
+    with pytest.raises(RefractError, match="diverges") if stops else contextlib.nullcontext():
+        trainer._stop_if_wrong({"fve": fve, "l0": 3.0})
 
 
 def test_transcoders_and_crosscoders(tmp_path):
