@@ -268,6 +268,20 @@ def test_what_counts_as_divergence(store, tmp_path, done, fve, best, stops):
         trainer._stop_if_wrong({"fve": fve, "l0": 3.0})
 
 
+def test_all_latents_may_be_active_where_that_was_asked_for(store, tmp_path):
+    every = {"fve": 0.5, "l0": 48.0}
+    Trainer(changed(settings={"k": 48}), store, tmp_path)._stop_if_wrong(every)
+    with pytest.raises(RefractError, match="all 48 latents"):
+        Trainer(changed(settings={"k": 47}), store, tmp_path)._stop_if_wrong(every)
+
+
+def test_a_threshold_goes_on_moving_after_a_look_at_held_out_rows(store, held_out, tmp_path):
+    trainer = Trainer(changed(architecture="batch_topk"), store, tmp_path, held_out=held_out)
+    seen = []
+    trainer.run(lambda point: seen.append(float(trainer.coder.threshold)))
+    assert len(set(seen)) == len(seen) == 8  # a checkpoint, and with it a look, at every second point
+
+
 def test_transcoders_and_crosscoders(tmp_path):
     """The second layer is the first one turned round and stretched: a transcoder can learn it, hook by hook scaled."""
     x = rows(3000)
