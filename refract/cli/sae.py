@@ -52,8 +52,8 @@ def train(  # noqa: PLR0917
     sparsity: Annotated[
         float | None,
         typer.Option(
-            help="The penalty's weight, for the others: 0.2 unless given for relu and gated, 0.003 for jumprelu (1 with "
-            "--set target_l0=...). More of it, fewer active latents (L0)."
+            help="The penalty's weight, for the others: 0.2 unless given for relu and gated, 0.003 for jumprelu "
+            "(1 with --set target_l0=...). More of it, fewer active latents (L0)."
         ),
     ] = None,
     tokens: Annotated[

@@ -251,19 +251,19 @@ def test_a_run_that_goes_wrong_is_stopped(store, tmp_path, settings, break_it, w
 
 
 @pytest.mark.parametrize(
-    ("done", "fve", "best", "stops"),
+    ("done", "before", "fve", "stops"),
     [
-        (41, -3.0, None, True),
-        (40, -3.0, None, False),  # twice the warm-up is not over
-        (41, -1.5, None, False),  # 2.5 times the variance, and not three times the best so far, which is 1
-        (41, -1.5, 0.9, True),
-        (41, -0.9, 0.9, False),  # less than twice what the mean would do
-        (41, -3.0, -0.5, False),
+        (41, [], -3.0, True),
+        (40, [], -3.0, False),  # twice the warm-up is not over
+        (41, [], -1.5, False),  # 2.5 times the variance, and not three times the best so far, which is 1
+        (41, [0.9], -1.5, True),
+        (41, [0.9], -0.9, False),  # less than twice what the mean would do
+        (41, [-0.5], -3.0, False),
     ],
 )
-def test_what_counts_as_divergence(store, tmp_path, done, fve, best, stops):
+def test_what_counts_as_divergence(store, tmp_path, done, before, fve, stops):  # noqa: PLR0917
     trainer = Trainer(changed(tokens=1000 * 256), store, tmp_path)  # 20 steps of warm-up
-    trainer.done, trainer.curve = done, [] if best is None else [{"fve": best}]
+    trainer.done, trainer.curve = done, [{"fve": best} for best in before]
     with pytest.raises(RefractError, match="diverges") if stops else contextlib.nullcontext():
         trainer._stop_if_wrong({"fve": fve, "l0": 3.0})
 
