@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ def test_a_folded_crosscoder_is_the_same_function(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_what_they_were(kind):
     """Squared errors grow by 1 / scale², and so does the variance that they are divided by."""
-    settings = {"sparse": False} if issubclass(kind, TopK) else {}
+    settings: dict[str, Any] = {"sparse": False} if issubclass(kind, TopK) else {}
     if issubclass(kind, TopK) and kind is not Matryoshka:
         settings["multi"] = 2
     coder, x = random_coder(kind, variance=float(D_IN), **settings), data()

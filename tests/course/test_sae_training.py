@@ -207,6 +207,7 @@ def test_a_direction_is_not_asked_to_change_its_length(store, tmp_path, monkeypa
 
     def watched(*given, step=trainer.optimizer.step):
         W_dec = trainer.coder.W_dec
+        assert W_dec.grad is not None
         along.append(float((W_dec.grad * W_dec).sum(dim=1).abs().max() / W_dec.grad.norm(dim=1).max()))
         return step(*given)
 
@@ -277,8 +278,9 @@ def test_all_latents_may_be_active_where_that_was_asked_for(store, tmp_path):
 
 def test_a_threshold_goes_on_moving_after_a_look_at_held_out_rows(store, held_out, tmp_path):
     trainer = Trainer(changed(architecture="batch_topk"), store, tmp_path, held_out=held_out)
-    seen = []
-    trainer.run(lambda point: seen.append(float(trainer.coder.threshold)))
+    coder, seen = trainer.coder, []
+    assert isinstance(coder, BatchTopK)
+    trainer.run(lambda point: seen.append(float(coder.threshold)))
     assert len(set(seen)) == len(seen) == 8  # a checkpoint, and with it a look, at every second point
 
 
