@@ -107,6 +107,12 @@ def test_activations_are_harvested_once(trained, place):
     assert before == {path: path.stat().st_mtime_ns for path in manifests}
 
 
+def test_a_run_ends_with_what_is_not_usual_about_it(trained, place):
+    assert "target for L0" not in trained[1]
+    words = " ".join(arguments(place, "aimed")).replace("--k 4", "--architecture jumprelu --set target_l0=31")
+    assert "The target for L0 was 31" in invoke(*words.split()).output  # more than 60 steps can reach
+
+
 def test_a_run_is_not_overwritten_and_can_be_resumed(trained, place):
     result = invoke(*arguments(place, "run"))
     assert result.exit_code == 2 and "Add --resume" in result.output

@@ -206,9 +206,9 @@ def test_a_direction_is_not_asked_to_change_its_length(store, tmp_path, monkeypa
     trainer, along = Trainer(changed(tokens=10 * 256), store, tmp_path), []
 
     def watched(*given, step=trainer.optimizer.step):
-        W_dec = trainer.coder.W_dec
-        assert W_dec.grad is not None
-        along.append(float((W_dec.grad * W_dec).sum(dim=1).abs().max() / W_dec.grad.norm(dim=1).max()))
+        W_dec, gradient = trainer.coder.W_dec.detach(), trainer.coder.W_dec.grad
+        assert gradient is not None
+        along.append(float((gradient * W_dec).sum(dim=1).abs().max() / gradient.norm(dim=1).max()))
         return step(*given)
 
     monkeypatch.setattr(trainer.optimizer, "step", watched)
