@@ -82,6 +82,7 @@ def test_it_explains_held_out_rows_and_keeps_a_curve(store, held_out, tmp_path):
     assert curve[-1]["learning_rate"] == trainer.config.learning_rate_at(399) > 0
     assert curve[-1]["held_out_fve"] > 0.8 > curve[0]["fve"]
     assert curve[-1]["l0"] == pytest.approx(3, abs=0.3)
+    assert curve[-1]["held_out_l0"] == pytest.approx(3, abs=0.3)
     # The curve's number is the coder's, computed again from the store's rows.
     x = (held_out.take(range(1000)) - store.mean["x"].float()) * store.scale["x"]
     with torch.no_grad():
@@ -214,6 +215,22 @@ def test_a_direction_is_not_asked_to_change_its_length(store, tmp_path, monkeypa
     monkeypatch.setattr(trainer.optimizer, "step", watched)
     trainer.run()
     assert len(along) == 10 and max(along) < 1e-5
+
+
+def test_a_gradient_is_clipped_where_that_was_asked_for(store, tmp_path, monkeypatch):
+    lengths = {}
+    for clip in (1e-3, None):
+        trainer = Trainer(changed(tokens=256, clip=clip), store, tmp_path / str(clip))
+
+        def watched(*given, trainer=trainer, step=trainer.optimizer.step, clip=clip):
+            gradients = [each.grad.flatten() for each in trainer.coder.parameters() if each.grad is not None]
+            lengths[clip] = float(torch.cat(gradients).norm())
+            return step(*given)
+
+        monkeypatch.setattr(trainer.optimizer, "step", watched)
+        trainer.run()
+    assert lengths[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert lengths[None] > 0.01
 
 
 def test_auxk_revives_dead_latents(store, tmp_path):
