@@ -39,7 +39,7 @@ def remarks(last: Point, target_l0: float | None = None) -> list[str]:
     if abs(in_use / last["l0"] - 1) > FAR:
         found.append(
             f"L0 is {in_use:.1f} on held-out text, and was {last['l0']:.1f} in training. A threshold that is still on "
-            "its way does this; a longer run lets it arrive."
+            "its way can do this; a longer run lets it arrive."
         )
     if last["dead"] > FAR:
         found.append(f"{last['dead']:.0%} of the latents are dead. A lower --learning-rate keeps more of them alive.")
